@@ -1,0 +1,57 @@
+# Signpost. `make` lists the targets.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 5s
+COUNT   ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help build test unit race lint fuzz bench soak e2e interop golden ci demo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/signpost
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/signpost ./cmd/signpost
+
+demo: ## run a pool, publish this directory into it, find and fetch it, stay up
+	$(GO) run ./cmd/signpost dev --data signpost-data --demo .
+
+test: lint race e2e interop ## run everything: lint, all tests with -race, real processes, interop
+
+unit: ## the tests of all packages without -race, for a quick look
+	$(GO) test ./...
+
+race: ## the tests of all packages with -race
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt -w the files above'; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fuzz: ## run each fuzz test for FUZZTIME
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench: ## print the figures of doc/benchmarks.md on this machine
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./ingest/schema ./store
+	SIGNPOST_BENCH=1 $(GO) test -count 1 -timeout 30m -run '^TestBenchWholeWay$$' -v ./e2e
+
+soak: ## the long forms of the crash and model tests
+	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 4h ./store ./ingest ./e2e
+
+e2e: ## stories on real processes of our binary
+	$(GO) test -count 1 -timeout 20m ./e2e
+
+interop: ## the reference implementation against our processes (a module of its own)
+	cd e2e/interop && $(GO) vet ./... && $(GO) test -count 1 -timeout 20m ./...
+
+golden: ## write golden files anew; read the diff
+	SIGNPOST_GOLDEN=write $(GO) test -count 1 ./cmd/signpost ./doc
+
+ci: test ## what CI runs: everything, and the tree is clean after it
+	@test -z "$$(git status --porcelain)" || { git status --porcelain; echo 'the tree is not clean after the tests'; exit 1; }
