@@ -1,0 +1,95 @@
+package announce
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+)
+
+var (
+	// ErrNotAllowed is returned by a handler's function for a publisher that
+	// policy or assignment keeps out: HTTP 403.
+	ErrNotAllowed = errors.New("announce not allowed")
+	// ErrUnavailable is returned by a handler's function that cannot take the
+	// announce now but may later: HTTP 503.
+	ErrUnavailable = errors.New("announces cannot be taken now")
+)
+
+// retryAfterSeconds is what a sender is told on 503. Announces are repeated by
+// publishers anyway, so this only has to keep eager ones from hammering.
+const retryAfterSeconds = "30"
+
+// NewHandler serves PUT /announce and its deprecated alias PUT
+// /ingest/announce; other paths are 404. fn is called with each well-formed
+// announce, from many goroutines at once, and decides the answer: nil is 204,
+// [ErrNotAllowed] 403, [ErrUnavailable] 503 with Retry-After, anything else 500
+// with an empty line for a body (fn is the place to log it). A message that is
+// malformed, too large, or breaks the rules of [Message.Direct] is 400 and never
+// reaches fn.
+//
+// The body is JSON if the Content-Type is exactly application/json, with no
+// parameter, and CBOR otherwise.
+// Source: announce.md, section 3.
+func NewHandler(fn func(ctx context.Context, a Announce) error) http.Handler {
+	h := &handler{fn: fn}
+	mux := http.NewServeMux()
+	mux.Handle("/announce", h)
+	mux.Handle("/ingest/announce", h)
+	return mux
+}
+
+type handler struct {
+	fn func(ctx context.Context, a Announce) error
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodPut:
+		h.put(w, r)
+	case http.MethodOptions:
+		w.Header().Set("Allow", http.MethodPut)
+		http.Error(w, "", http.StatusOK)
+	default:
+		w.Header().Set("Allow", http.MethodPut)
+		http.Error(w, "", http.StatusMethodNotAllowed)
+	}
+}
+
+func (h *handler) put(w http.ResponseWriter, r *http.Request) {
+	a, err := readAnnounce(w, r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	switch err := h.fn(r.Context(), a); {
+	case err == nil:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, ErrNotAllowed):
+		http.Error(w, "announce requests not allowed from peer "+a.Publisher.ID.String(), http.StatusForbidden)
+	case errors.Is(err, ErrUnavailable):
+		w.Header().Set("Retry-After", retryAfterSeconds)
+		http.Error(w, ErrUnavailable.Error(), http.StatusServiceUnavailable)
+	default:
+		http.Error(w, "", http.StatusInternalServerError)
+	}
+}
+
+// readAnnounce reads the request's body to its end, which must come within
+// MaxMessageBytes.
+func readAnnounce(w http.ResponseWriter, r *http.Request) (Announce, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxMessageBytes))
+	if err != nil {
+		return Announce{}, malformedf("read announce message: %w", err)
+	}
+	decode := DecodeCBOR
+	if r.Header.Get("Content-Type") == "application/json" {
+		decode = DecodeJSON
+	}
+	m, err := decode(body)
+	if err != nil {
+		return Announce{}, err
+	}
+	return m.Direct()
+}

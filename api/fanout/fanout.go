@@ -1,0 +1,137 @@
+// Package fanout is a [find.Finder] made of Finders: the heart of the query
+// frontend. A question goes to all backends at once; results are passed on as
+// they come; an answer is complete if every backend gave one.
+//
+//	           ┌─► backend a ─┐
+//	Find(mh) ──┼─► backend b ─┼─► results as they come ─► *find.PartialError
+//	           └─► backend c ─┘                           if one gave no answer
+//
+// What it promises:
+//
+//   - A backend that is slow, down, or panics costs an answer at most
+//     Config.Timeout and its own results. It is named in the
+//     *find.PartialError that ends the answer; no answer is silently short,
+//     and none says "not found" while someone who might know has not spoken.
+//   - The answer as a set does not depend on the order in which backends
+//     answer, on how results are spread over them, or on repetition. As a
+//     sequence it is in the order of arrival, without exact repetitions;
+//     [find.Merge] makes the one canonical list of it.
+//   - Leaving a sequence early cancels the questions still open. A backend
+//     returns soon after its context ends (find.Finder); one that does not
+//     keeps its own goroutine until it does, and nothing else.
+package fanout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signpost-index/signpost/api/find"
+)
+
+// DefaultTimeout is how long an answer waits for its backends: the reference's
+// SERVER_RESULT_MAX_WAIT.
+const DefaultTimeout = 5 * time.Second
+
+// noBackends is what is missing when there is no one to ask.
+const noBackends = "no backends configured"
+
+// Backend is one of those asked. Name appears in errors, headers and metrics.
+type Backend struct {
+	Name   string
+	Finder find.Finder
+}
+
+// Config is what a Finder is made of.
+type Config struct {
+	Backends []Backend
+	// Timeout is how long each backend may take for an answer, to its end.
+	// Zero is DefaultTimeout.
+	Timeout time.Duration
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Registerer may be nil.
+	Registerer prometheus.Registerer
+}
+
+// Finder asks all backends. It is safe for concurrent use.
+type Finder struct {
+	backends atomic.Pointer[[]Backend]
+	timeout  time.Duration
+	log      *slog.Logger
+	metrics  *metrics
+}
+
+var _ find.Finder = (*Finder)(nil)
+
+// New returns a Finder over cfg.Backends.
+func New(cfg Config) *Finder {
+	f := &Finder{
+		timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
+		log:     cfg.Logger,
+		metrics: newMetrics(cfg.Registerer),
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	f.SetBackends(cfg.Backends)
+	return f
+}
+
+// SetBackends replaces the backends. Questions being answered go on with the
+// ones they started with.
+func (f *Finder) SetBackends(backends []Backend) {
+	backends = slices.Clone(backends)
+	f.backends.Store(&backends)
+	f.metrics.forget(backends)
+	f.metrics.backends.Set(float64(len(backends)))
+}
+
+// Providers is the union of what the backends list, sorted by peer ID. Of
+// several records of one provider it is the newest.
+func (f *Finder) Providers(ctx context.Context) ([]find.ProviderInfo, error) {
+	lists, missing := scatter(ctx, f, func(ctx context.Context, b find.Finder) ([]find.ProviderInfo, error) {
+		return b.Providers(ctx)
+	})
+	return newestOfEach(slices.Concat(lists...)), partial(ctx, missing)
+}
+
+// partial is the error that ends an answer with those missing.
+func partial(ctx context.Context, missing []string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	slices.Sort(missing)
+	return &find.PartialError{Missing: slices.Compact(missing)}
+}
+
+// missingOf names what is missing when backend b failed with err: b, or, if b
+// is a fan-out itself, those of its backends that it missed.
+func missingOf(b Backend, err error) []string {
+	var inner *find.PartialError
+	if !errors.As(err, &inner) || len(inner.Missing) == 0 {
+		return []string{b.Name}
+	}
+	names := make([]string, len(inner.Missing))
+	for i, name := range inner.Missing {
+		names[i] = b.Name + "/" + name
+	}
+	return names
+}
+
+// recovered turns a panic of a backend into its error.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("%w: panic: %v", find.ErrUnavailable, v)
+	}
+}

@@ -1,0 +1,207 @@
+package fanout
+
+import (
+	"context"
+	"encoding/binary"
+	"iter"
+	"time"
+
+	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/api/find"
+)
+
+// queueLen is how many results may wait for the consumer of a find before the
+// backends do. Enough for nearly every find; a client that reads slower than
+// that for longer than the timeout gets a partial answer.
+const queueLen = 32
+
+// event is a result of one backend, or its end.
+type event struct {
+	backend int
+	result  find.ProviderResult
+	ended   bool
+	err     error // of the end
+}
+
+// Find yields the results of all backends as they come, each provider,
+// context ID, metadata and address list once, and then a *find.PartialError if
+// a backend failed or has not finished within the timeout.
+func (f *Finder) Find(ctx context.Context, mh multihash.Multihash) iter.Seq2[find.ProviderResult, error] {
+	return func(yield func(find.ProviderResult, error) bool) {
+		g := f.gather(ctx, mh)
+		defer g.stop()
+		seen := make(map[string]struct{})
+		for {
+			r, ok := g.next()
+			if !ok {
+				break
+			}
+			key := fingerprint(&r)
+			if _, dup := seen[key]; dup {
+				continue
+			}
+			seen[key] = struct{}{}
+			if !yield(r, nil) {
+				return
+			}
+		}
+		if err := partial(ctx, g.missing()); err != nil {
+			yield(find.ProviderResult{}, err)
+		}
+	}
+}
+
+// gathering is one find under way. It is used by one goroutine.
+type gathering struct {
+	f        *Finder
+	backends []Backend
+	ctx      context.Context // of the backends: ends at the timeout
+	cancel   context.CancelFunc
+	events   chan event
+	left     chan struct{} // closed when no one reads events any more
+	open     int           // backends that have not ended
+	ends     []end         // by backend
+}
+
+// end is how a backend's part of a find ended.
+type end struct {
+	done bool
+	err  error
+}
+
+// gather asks all backends.
+func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering {
+	backends := *f.backends.Load()
+	g := &gathering{
+		f:        f,
+		backends: backends,
+		events:   make(chan event, queueLen),
+		left:     make(chan struct{}),
+		open:     len(backends),
+		ends:     make([]end, len(backends)),
+	}
+	g.ctx, g.cancel = context.WithTimeout(ctx, f.timeout)
+	for i := range backends {
+		go g.ask(i, mh)
+	}
+	return g
+}
+
+// ask puts the question to one backend. It never blocks once left is closed.
+func (g *gathering) ask(i int, mh multihash.Multihash) {
+	start := time.Now()
+	err := g.pass(i, mh)
+	g.f.metrics.observe(g.backends[i].Name, time.Since(start), err)
+	select {
+	case g.events <- event{backend: i, ended: true, err: err}:
+	case <-g.left:
+	}
+}
+
+// pass passes on the results of one backend and returns its error.
+func (g *gathering) pass(i int, mh multihash.Multihash) (err error) {
+	defer recovered(&err)
+	for r, err := range g.backends[i].Finder.Find(g.ctx, mh) {
+		if err != nil {
+			return err
+		}
+		if r.Provider == nil || r.Provider.ID == "" {
+			continue
+		}
+		select {
+		case g.events <- event{backend: i, result: r}:
+		case <-g.left:
+			return nil
+		}
+	}
+	return nil
+}
+
+// next returns the next result; it is false when all backends have ended or
+// the timeout has passed.
+func (g *gathering) next() (find.ProviderResult, bool) {
+	for g.open > 0 {
+		select {
+		case e := <-g.events:
+			if !e.ended {
+				return e.result, true
+			}
+			g.end(e)
+			continue
+		default:
+		}
+		// Nothing is waiting: only now may the timeout end the find, so that
+		// what has arrived in time is never lost to it.
+		select {
+		case e := <-g.events:
+			if !e.ended {
+				return e.result, true
+			}
+			g.end(e)
+		case <-g.ctx.Done():
+			return g.late()
+		}
+	}
+	return find.ProviderResult{}, false
+}
+
+// late takes what was sent before the timeout and is still waiting.
+func (g *gathering) late() (find.ProviderResult, bool) {
+	for {
+		select {
+		case e := <-g.events:
+			if !e.ended {
+				return e.result, true
+			}
+			g.end(e)
+		default:
+			return find.ProviderResult{}, false
+		}
+	}
+}
+
+// end notes how a backend ended.
+func (g *gathering) end(e event) {
+	g.open--
+	g.ends[e.backend] = end{done: true, err: e.err}
+}
+
+// missing names the backends whose results may not all have been passed on.
+func (g *gathering) missing() []string {
+	if len(g.backends) == 0 {
+		return []string{noBackends}
+	}
+	var missing []string
+	for i, e := range g.ends {
+		if e.done && e.err == nil {
+			continue
+		}
+		b := g.backends[i]
+		missing = append(missing, missingOf(b, e.err)...)
+		g.f.log.Debug("backend did not answer", "backend", b.Name, "err", e.err, "late", !e.done)
+	}
+	return missing
+}
+
+// stop lets go of all backends.
+func (g *gathering) stop() {
+	close(g.left)
+	g.cancel()
+}
+
+// fingerprint is a result as a map key: every part with its length.
+func fingerprint(r *find.ProviderResult) string {
+	b := make([]byte, 0, 256)
+	part := func(p []byte) {
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	part([]byte(r.Provider.ID))
+	part(r.ContextID)
+	part(r.Metadata)
+	for _, addr := range r.Provider.Addrs {
+		part(addr.Bytes())
+	}
+	return string(b)
+}

@@ -1,0 +1,138 @@
+package fanout
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/signpost-index/signpost/api/find"
+)
+
+// Provider returns the newest record of a provider. It is ErrNotFound only if
+// every backend said so.
+func (f *Finder) Provider(ctx context.Context, id peer.ID) (*find.ProviderInfo, error) {
+	found, missing := scatter(ctx, f, func(ctx context.Context, b find.Finder) (*find.ProviderInfo, error) {
+		info, err := b.Provider(ctx, id)
+		if errors.Is(err, find.ErrNotFound) {
+			return nil, nil
+		}
+		return info, err
+	})
+	var newest *find.ProviderInfo
+	for _, info := range found {
+		if info != nil && (newest == nil || newer(info, newest) > 0) {
+			newest = info
+		}
+	}
+	err := partial(ctx, missing)
+	if newest == nil && err == nil {
+		return nil, find.ErrNotFound
+	}
+	return newest, err
+}
+
+// Stats is the sum over the backends. Multihashes that several backends know
+// are counted by each.
+func (f *Finder) Stats(ctx context.Context) (find.Stats, error) {
+	all, missing := scatter(ctx, f, func(ctx context.Context, b find.Finder) (find.Stats, error) {
+		return b.Stats(ctx)
+	})
+	var sum find.Stats
+	for _, s := range all {
+		sum.EntriesEstimate += s.EntriesEstimate
+		sum.EntriesCount += s.EntriesCount
+	}
+	return sum, partial(ctx, missing)
+}
+
+// scatter calls each backend and returns what they gave, by backend, with the
+// zero value for those that gave nothing, and the names of those that failed
+// or took too long. A backend that gives a value with a *find.PartialError is
+// counted with both.
+func scatter[T any](ctx context.Context, f *Finder, call func(context.Context, find.Finder) (T, error)) (values []T, missing []string) {
+	backends := *f.backends.Load()
+	if len(backends) == 0 {
+		return nil, []string{noBackends}
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	type answer struct {
+		backend int
+		value   T
+		err     error
+	}
+	answers := make(chan answer, len(backends)) // no one waits to send
+	for i, b := range backends {
+		go func() {
+			a := answer{backend: i}
+			start := time.Now()
+			a.value, a.err = guarded(ctx, b.Finder, call)
+			f.metrics.observe(b.Name, time.Since(start), a.err)
+			answers <- a
+		}()
+	}
+	values = make([]T, len(backends))
+	answered := make([]bool, len(backends))
+	errs := make([]error, len(backends))
+	take := func(a answer) { values[a.backend], errs[a.backend], answered[a.backend] = a.value, a.err, true }
+wait:
+	for range backends {
+		select {
+		case a := <-answers:
+			take(a)
+		case <-ctx.Done():
+			for len(answers) > 0 {
+				take(<-answers)
+			}
+			break wait
+		}
+	}
+	for i, b := range backends {
+		if answered[i] && errs[i] == nil {
+			continue
+		}
+		missing = append(missing, missingOf(b, errs[i])...)
+		f.log.Debug("backend did not answer", "backend", b.Name, "err", errs[i], "late", !answered[i])
+	}
+	return values, missing
+}
+
+// guarded calls one backend and makes an error of its panic. The value that
+// comes with an error counts only if that is a *find.PartialError.
+func guarded[T any](ctx context.Context, b find.Finder, call func(context.Context, find.Finder) (T, error)) (value T, err error) {
+	defer recovered(&err)
+	v, err := call(ctx, b)
+	if partial := (*find.PartialError)(nil); err == nil || errors.As(err, &partial) {
+		value = v
+	}
+	return value, err
+}
+
+// newestOfEach keeps the newest record of each provider, sorted by peer ID.
+func newestOfEach(infos []find.ProviderInfo) []find.ProviderInfo {
+	slices.SortFunc(infos, func(a, b find.ProviderInfo) int {
+		return cmp.Or(cmp.Compare(a.AddrInfo.ID, b.AddrInfo.ID), newer(&b, &a))
+	})
+	return slices.CompactFunc(infos, func(a, b find.ProviderInfo) bool { return a.AddrInfo.ID == b.AddrInfo.ID })
+}
+
+// newer orders two records of one provider: positive if a is the one to
+// believe. It is a total order, down to the bytes, so that what is believed
+// does not depend on who answered first.
+func newer(a, b *find.ProviderInfo) int {
+	if c := a.LastAdvertisementTime.Compare(b.LastAdvertisementTime); c != 0 {
+		return c
+	}
+	aJSON, aErr := json.Marshal(a)
+	bJSON, bErr := json.Marshal(b)
+	if aErr != nil || bErr != nil {
+		return 0 // neither can be sent to anyone
+	}
+	return bytes.Compare(aJSON, bJSON)
+}

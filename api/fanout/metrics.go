@@ -1,0 +1,71 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics counts what the backends do.
+type metrics struct {
+	backends prometheus.Gauge
+	seconds  *prometheus.HistogramVec
+	failures *prometheus.CounterVec
+
+	mu    sync.Mutex
+	names []string // of the backends that have series; guarded by mu
+}
+
+// newMetrics registers with reg, which may be nil.
+func newMetrics(reg prometheus.Registerer) *metrics {
+	auto := promauto.With(reg)
+	return &metrics{
+		backends: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "signpost_fanout_backends",
+			Help: "Backends asked for every question.",
+		}),
+		seconds: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "signpost_fanout_backend_seconds",
+			Help:    "Time a backend took for its part of an answer, failed or not.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 12),
+		}, []string{"backend"}),
+		failures: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "signpost_fanout_backend_failures_total",
+			Help: "Answers a backend did not give or not in time.",
+		}, []string{"backend"}),
+	}
+}
+
+// observe counts one answer of a backend. One that was cancelled because the
+// client left says nothing about the backend.
+func (m *metrics) observe(backend string, elapsed time.Duration, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	m.seconds.WithLabelValues(backend).Observe(elapsed.Seconds())
+	if err != nil {
+		m.failures.WithLabelValues(backend).Inc()
+	}
+}
+
+// forget drops the series of backends that are no longer asked.
+func (m *metrics) forget(backends []Backend) {
+	names := make([]string, len(backends))
+	for i, b := range backends {
+		names[i] = b.Name
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, old := range m.names {
+		if !slices.Contains(names, old) {
+			m.seconds.DeleteLabelValues(old)
+			m.failures.DeleteLabelValues(old)
+		}
+	}
+	m.names = names
+}

@@ -1,0 +1,331 @@
+package assigner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signpost-index/signpost/announce"
+	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/admin"
+)
+
+// Defaults of Config.
+const (
+	DefaultPollInterval = 2 * time.Second
+	DefaultCallTimeout  = 5 * time.Second
+	DefaultGrace        = 5 * time.Minute
+)
+
+const (
+	// seenAnnounces is how many announces are remembered so as to drop
+	// repetitions. The reference remembers 64, for one indexer's publishers;
+	// this is for a pool's, and costs about a hundred bytes each.
+	seenAnnounces = 4096
+	// maxKept is of how many publishers an announce is kept.
+	maxKept = 100_000
+	// planPause keeps planning below a fifth of one core when facts change
+	// all the time: after a plan that took t, the next waits for 4t.
+	planPause = 4
+)
+
+// Config of an assigner.
+type Config struct {
+	// Key is the assigner's identity, shown on the pool page. It may be nil.
+	Key crypto.PrivKey
+	// Listener is where announces and the read-only pages are served. Run
+	// closes it.
+	Listener net.Listener
+	// Gossip is where announces are heard besides, or nil. The caller closes
+	// it, after Run has returned.
+	Gossip *announce.Gossip
+	// Members are the pool, at least one.
+	Members []admin.PoolMember
+	// Replication is how many active indexers each publisher gets, at least 1.
+	Replication int
+	// PollInterval is the time between two looks at one indexer; 0 means
+	// DefaultPollInterval.
+	PollInterval time.Duration
+	// CallTimeout bounds each look, step and forward; 0 means
+	// DefaultCallTimeout. More than 30 seconds without the beginning of an
+	// answer are never waited for ([api.NewHTTPClient]).
+	CallTimeout time.Duration
+	// Grace is how long a member that has never been read holds up new
+	// assignments; 0 means DefaultGrace.
+	Grace time.Duration
+	// ReadToken returns the admin token in a member's TokenFile. It is needed
+	// only if a member has one, and is called by Open and SetPool.
+	ReadToken func(file string) (string, error)
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Registerer gets the metrics; it may be nil.
+	Registerer prometheus.Registerer
+}
+
+// Validate says what is wrong with the configuration, if anything.
+func (c Config) Validate() error {
+	switch {
+	case c.Listener == nil:
+		return errors.New("assigner: no listener")
+	case c.Replication < 1:
+		return fmt.Errorf("assigner: replication %d, want at least 1", c.Replication)
+	case c.PollInterval < 0, c.CallTimeout < 0, c.Grace < 0:
+		return errors.New("assigner: negative interval")
+	}
+	return validateMembers(c.Members)
+}
+
+// Assigner is the role. Its methods are safe for concurrent use.
+type Assigner struct {
+	cfg     Config
+	id      peer.ID
+	log     *slog.Logger
+	metrics *metrics
+	seen    *announce.Seen
+	pool    *pool
+	http    *http.Client
+	links   links
+	close   sync.Once
+}
+
+// links are the ways out of the assigner, which tests replace.
+type links struct {
+	connect func(m admin.PoolMember, token string) (admin.Indexer, error)
+	send    func(ctx context.Context, ingestURL string, a announce.Announce) error
+}
+
+// Open makes an assigner. It calls no indexer yet; Run does.
+func Open(cfg Config) (*Assigner, error) {
+	hc := api.NewHTTPClient()
+	a, err := open(cfg, links{
+		connect: func(m admin.PoolMember, token string) (admin.Indexer, error) {
+			return admin.NewClient(m.Admin, hc, token)
+		},
+		send: announce.NewSender(hc).Send,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.http = hc
+	return a, nil
+}
+
+func open(cfg Config, l links) (*Assigner, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	setDefault(&cfg.PollInterval, DefaultPollInterval)
+	setDefault(&cfg.CallTimeout, DefaultCallTimeout)
+	setDefault(&cfg.Grace, DefaultGrace)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Assigner{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		metrics: newMetrics(cfg.Registerer),
+		seen:    announce.NewSeen(seenAnnounces),
+		links:   l,
+	}
+	if cfg.Key != nil {
+		id, err := peer.IDFromPrivateKey(cfg.Key)
+		if err != nil {
+			return nil, fmt.Errorf("assigner: identity: %w", err)
+		}
+		a.id = id
+	}
+	a.pool = newPool(poolConfig{
+		replication:  cfg.Replication,
+		pollInterval: cfg.PollInterval,
+		callTimeout:  cfg.CallTimeout,
+		grace:        cfg.Grace,
+		maxKept:      maxKept,
+		log:          cfg.Logger,
+		metrics:      a.metrics,
+		forget:       a.seen.Forget,
+	})
+	if err := a.SetPool(cfg.Members); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func setDefault(d *time.Duration, to time.Duration) {
+	if *d == 0 {
+		*d = to
+	}
+}
+
+// URL is where the assigner serves, without a path.
+func (a *Assigner) URL() string { return "http://" + a.cfg.Listener.Addr().String() }
+
+// SetPool replaces the pool. A member is known by its admin URL: one that stays
+// keeps what was learned of it and gets the new settings and a token read
+// afresh, one that is new is read at once and until then holds up new
+// assignments as at start, one that is gone is forgotten together with its
+// assignments: publishers with a kept announce then go to others. After an
+// error the pool is as before.
+func (a *Assigner) SetPool(members []admin.PoolMember) error {
+	if err := validateMembers(members); err != nil {
+		return err
+	}
+	connected := make([]connectedMember, 0, len(members))
+	for _, m := range members {
+		ix, err := a.connect(m)
+		if err != nil {
+			return fmt.Errorf("pool member %s: %w", m.Admin, err)
+		}
+		connected = append(connected, connectedMember{m, ix})
+	}
+	a.pool.setMembers(connected, time.Now())
+	return nil
+}
+
+func (a *Assigner) connect(m admin.PoolMember) (admin.Indexer, error) {
+	if m.TokenFile == "" {
+		return a.links.connect(m, "")
+	}
+	if a.cfg.ReadToken == nil {
+		return nil, fmt.Errorf("token file %s: no way to read it was configured", m.TokenFile)
+	}
+	token, err := a.cfg.ReadToken(m.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	return a.links.connect(m, token)
+}
+
+// validateMembers wants at least one member, each with its three URLs, and no
+// admin URL twice.
+func validateMembers(members []admin.PoolMember) error {
+	if len(members) == 0 {
+		return errors.New("pool has no indexers: name at least one")
+	}
+	seen := make(map[string]bool, len(members))
+	for _, m := range members {
+		for _, u := range []string{m.Find, m.Ingest, m.Admin} {
+			base, err := api.ParseBaseURL(u)
+			if err != nil {
+				return fmt.Errorf("pool member %s: %w", m.Find, err)
+			}
+			if base.User != nil { // they would end up in logs and on the pool page
+				return fmt.Errorf("pool member %s: no user or password in URLs, use a token file", base.Host)
+			}
+		}
+		if seen[m.Admin] {
+			return fmt.Errorf("pool member %s: admin URL listed twice", m.Admin)
+		}
+		seen[m.Admin] = true
+	}
+	return nil
+}
+
+// Run serves, listens and assigns until ctx ends or the listener or gossip
+// fails. When it returns, all it started has ended. It may be called once.
+func (a *Assigner) Run(ctx context.Context) error {
+	parent := ctx
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	start := func(what string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("assigner: %s: %w", what, err))
+			}
+		})
+	}
+	start("serve", func(ctx context.Context) error {
+		return api.Serve(ctx, a.cfg.Listener, a.handler(), a.log)
+	})
+	if a.cfg.Gossip != nil {
+		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.accept) })
+	}
+	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", len(a.cfg.Members))
+	a.plan(ctx, &wg)
+	wg.Wait()
+	a.Close()
+	if parent.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// Close lets go of what Open took, for an assigner that was never run; after
+// Run it does nothing.
+func (a *Assigner) Close() {
+	a.close.Do(func() {
+		_ = a.cfg.Listener.Close() // Run has closed it already, or nobody waits on it
+		if a.http != nil {
+			a.http.CloseIdleConnections()
+		}
+	})
+}
+
+// plan starts the goroutines of members as they join the pool, and plans and
+// hands out steps whenever something changed, until ctx ends. The ticker is for
+// changes that only time brings: the end of a grace, of a refusal, of a doubt.
+func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
+	ticker := time.NewTicker(a.cfg.PollInterval)
+	defer ticker.Stop()
+	for {
+		for _, n := range a.pool.starting() {
+			a.startNode(ctx, wg, n)
+		}
+		started := time.Now()
+		d := decide(a.pool.view(started))
+		a.pool.handOut(d)
+		elapsed := time.Since(started)
+		a.metrics.planSeconds.Observe(elapsed.Seconds())
+		if !sleep(ctx, planPause*elapsed) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.pool.changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// sleep waits for d and reports whether ctx still goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// accept takes one announce, from HTTP or gossip. Its error is
+// [announce.ErrUnavailable] if there is no room for another publisher.
+func (a *Assigner) accept(_ context.Context, an announce.Announce) error {
+	a.metrics.received(an.Direct)
+	key := seenKey(an)
+	if !a.seen.Add(key) {
+		a.metrics.duplicates.Inc()
+		return nil
+	}
+	if !a.pool.keep(an, key, time.Now()) {
+		a.seen.Forget(key)
+		a.metrics.noRoom.Inc()
+		return announce.ErrUnavailable
+	}
+	a.log.Debug("announce accepted", "publisher", an.Publisher.ID, "head", an.Head, "direct", an.Direct)
+	return nil
+}

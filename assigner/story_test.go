@@ -1,0 +1,243 @@
+package assigner
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/signpost-index/signpost/announce"
+	"github.com/signpost-index/signpost/api/admin"
+)
+
+// TestStories plays the scripts in testdata/stories, each in a bubble with
+// time of its own. See testdata/README.md for the commands.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/stories/*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &story{t: t, fakes: make(map[string]*fakeIndexer)}
+				defer s.stop()
+				datadriven.RunTest(t, file, func(t *testing.T, td *datadriven.TestData) string {
+					return s.do(td)
+				})
+			})
+		})
+	}
+}
+
+// story is a pool of fakes and perhaps an assigner that runs.
+type story struct {
+	t       *testing.T
+	fakes   map[string]*fakeIndexer
+	members []admin.PoolMember
+
+	assigner *Assigner
+	cancel   context.CancelFunc
+	ended    chan error
+}
+
+func (s *story) do(td *datadriven.TestData) string {
+	switch td.Cmd {
+	case "pool":
+		return s.pool(td.Input)
+	case "start":
+		return s.start(td)
+	case "stop":
+		return s.stop()
+	case "announce":
+		return s.announce(td)
+	case "indexer":
+		return s.change(td)
+	case "wait":
+		d, err := time.ParseDuration(td.CmdArgs[0].Key)
+		if err != nil {
+			td.Fatalf(s.t, "%v", err)
+		}
+		time.Sleep(d)
+		synctest.Wait()
+		return s.show()
+	case "calls":
+		return s.calls()
+	case "states":
+		return s.states()
+	}
+	td.Fatalf(s.t, "unknown command %s", td.Cmd)
+	return ""
+}
+
+// pool takes lines of "name [standby] [preset=publisher,...]".
+func (s *story) pool(input string) string {
+	s.members = nil
+	for line := range strings.Lines(input) {
+		fields := strings.Fields(line)
+		name := fields[0]
+		m := admin.PoolMember{Find: url("find", name), Ingest: url("ingest", name), Admin: url("admin", name)}
+		for _, f := range fields[1:] {
+			if presets, ok := strings.CutPrefix(f, "preset="); ok {
+				m.Preset = ids(strings.ReplaceAll(presets, ",", " "))
+			}
+			m.Standby = m.Standby || f == "standby"
+		}
+		s.members = append(s.members, m)
+		if s.fakes[name] == nil {
+			s.fakes[name] = newFake(peer.ID(name))
+			s.fakes[name].fakes = s.byURL
+		}
+	}
+	if s.assigner == nil {
+		return "ok"
+	}
+	if err := s.assigner.SetPool(s.members); err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+func url(api, name string) string { return "http://" + api + "." + name }
+
+func (s *story) byURL(u string) *fakeIndexer { return s.fakes[u[strings.LastIndexByte(u, '.')+1:]] }
+
+func (s *story) start(td *datadriven.TestData) string {
+	cfg := Config{
+		Listener: newIdleListener(), Members: s.members, Replication: 1,
+		PollInterval: 2 * time.Second, CallTimeout: time.Second,
+	}
+	td.MaybeScanArgs(s.t, "replication", &cfg.Replication)
+	var err error
+	s.assigner, err = open(cfg, links{
+		connect: func(m admin.PoolMember, _ string) (admin.Indexer, error) { return s.byURL(m.Admin), nil },
+		send: func(ctx context.Context, u string, a announce.Announce) error {
+			err := s.byURL(u).announced(ctx, a)
+			if err == announce.ErrNotAllowed {
+				return &announce.StatusError{Code: 403}
+			}
+			return err
+		},
+	})
+	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	s.cancel, s.ended = cancel, make(chan error, 1)
+	go func(a *Assigner) { s.ended <- a.Run(ctx) }(s.assigner)
+	synctest.Wait()
+	return "ok"
+}
+
+func (s *story) stop() string {
+	if s.assigner == nil {
+		return "ok"
+	}
+	s.cancel()
+	s.assigner = nil
+	if err := <-s.ended; err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+// announce takes words "publisher@head".
+func (s *story) announce(td *datadriven.TestData) string {
+	for _, arg := range td.CmdArgs {
+		publisher, headWord, _ := strings.Cut(arg.Key, "@")
+		if err := s.assigner.accept(s.t.Context(), announceOf(peer.ID(publisher), headWord)); err != nil {
+			return err.Error()
+		}
+	}
+	return "ok"
+}
+
+// change takes "name what [publishers]".
+func (s *story) change(td *datadriven.TestData) string {
+	f := s.fakes[td.CmdArgs[0].Key]
+	what := td.CmdArgs[1].Key
+	var publishers []peer.ID
+	for _, arg := range td.CmdArgs[2:] {
+		publishers = append(publishers, peer.ID(arg.Key))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch what {
+	case "freeze":
+		f.frozen = true
+	case "strict":
+		f.strict = true
+	case "assigned", "unassign", "refuse", "allow", "nocontent":
+		for _, p := range publishers {
+			switch what {
+			case "assigned":
+				f.assigned[p], f.content[p] = "", true
+			case "nocontent":
+				delete(f.content, p)
+			case "unassign":
+				delete(f.assigned, p)
+			default:
+				f.refuses[p] = what == "refuse"
+			}
+		}
+	case "preferred":
+		f.preferred = publishers
+	default:
+		f.mode = mode(what)
+	}
+	return "ok"
+}
+
+// show writes the pool, one indexer a line.
+func (s *story) show() string {
+	var b strings.Builder
+	for _, name := range s.names() {
+		fmt.Fprintln(&b, s.fakes[name])
+	}
+	return b.String()
+}
+
+func (s *story) names() []string {
+	var names []string
+	for name := range s.fakes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// calls writes, sorted, what the indexers were made to do since last asked.
+func (s *story) calls() string {
+	var all []string
+	for name, f := range s.fakes {
+		f.set(func() {
+			for _, what := range f.did {
+				all = append(all, name+": "+what)
+			}
+			f.did = nil
+		})
+	}
+	if len(all) == 0 {
+		return "none"
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// states writes the pool page.
+func (s *story) states() string {
+	members, publishers, unplaced := s.assigner.pool.members()
+	var b strings.Builder
+	for _, m := range members {
+		fmt.Fprintf(&b, "%s %s %d\n", strings.TrimPrefix(m.Admin, "http://admin."), m.State, m.Publishers)
+	}
+	fmt.Fprintf(&b, "publishers=%d unplaced=%d\n", publishers, unplaced)
+	return b.String()
+}

@@ -1,0 +1,451 @@
+package schema
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+)
+
+// decodeBoth decodes a block with both decoders, fails the test if they differ,
+// and returns the plain one's result.
+func decodeBoth(t testing.TB, d *ChunkDecoder, c cid.Cid, block []byte) (*EntryChunk, int, error) {
+	t.Helper()
+	plain, skipped, plainErr := decodeChunk(c, block, d.limits)
+	fast, err := d.Decode(c, block)
+	if (err == nil) != (plainErr == nil) {
+		t.Fatalf("fast: %v, plain: %v", err, plainErr)
+	}
+	if err != nil {
+		for _, kind := range []error{ErrMalformed, ErrTooLarge, ErrHashMismatch, ErrUnsupported} {
+			if errors.Is(err, kind) != errors.Is(plainErr, kind) {
+				t.Fatalf("fast: %v, plain: %v", err, plainErr)
+			}
+		}
+		return nil, 0, plainErr
+	}
+	if fast.Next != plain.Next || fast.Skipped != skipped || fast.Len() != len(plain.Entries) {
+		t.Fatalf("fast: %d, %d skipped, next %s; plain: %d, %d skipped, next %s",
+			fast.Len(), fast.Skipped, fast.Next, len(plain.Entries), skipped, plain.Next)
+	}
+	i := 0
+	for mh := range fast.All() {
+		if !bytes.Equal(mh, plain.Entries[i]) || !bytes.Equal(mh, fast.Multihash(i)) {
+			t.Fatalf("entry %d: fast %s, plain %s", i, mh, plain.Entries[i])
+		}
+		i++
+	}
+	return plain, skipped, nil
+}
+
+// usesWalk reports whether the decoder reads the block itself.
+func usesWalk(d *ChunkDecoder, codec Codec, block []byte) bool {
+	d.w = window{b: block, h: d.sha}
+	d.chunk = Chunk{}
+	return d.walk(codec)
+}
+
+func TestChunksOfTheReference(t *testing.T) {
+	d := NewChunkDecoder(DefaultLimits)
+	for _, v := range chunkVectors(t) {
+		for i, chunk := range v.Chunks {
+			c, block := chunk.Block.CID.Cid, []byte(chunk.Block.Block)
+			if !c.Defined() {
+				continue // the no-entries CID, which has no block
+			}
+			t.Run(fmt.Sprint(v.Name, "-", i), func(t *testing.T) {
+				e, skipped, err := decodeBoth(t, d, c, block)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := parseB58(t, append(chunk.Multihashes, v.Indexed...))
+				same(t, "multihashes", e.Entries, want)
+				same(t, "skipped", skipped, len(v.Skipped))
+				next := cid.Undef
+				if i+1 < len(v.Chunks) {
+					next = v.Chunks[i+1].Block.CID.Cid
+				}
+				same(t, "next", e.Next, next)
+				if !usesWalk(d, Codec(c.Type()), block) {
+					t.Error("not read by the fast walk")
+				}
+				if kind, err := Classify(c, block); err != nil || kind != KindEntryChunk {
+					t.Errorf("Classify: %v, %v", kind, err)
+				}
+				if skipped > 0 {
+					return // what is skipped cannot be encoded again
+				}
+				again, err := e.Encode(Codec(c.Type()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(again, block) {
+					t.Errorf("encoded again:\n%s\nwant\n%s", again, block)
+				}
+			})
+		}
+	}
+}
+
+const (
+	mhText = "EiBi5TynP6kRlf7E9LQdPXhlBF3Tx6iAXBlB3GbhdnFsNA"
+	cidOne = "baguqeeramgp3qefa6uni4or3ya4ctgkhyizglja3vir45yrzyqdffdcisjvq"
+)
+
+// jsonShapes are chunks in dag-json: fast ones are read by the walk, good ones
+// are accepted. $E is an entry with the multihash $M, $N a link with the CID $C.
+var jsonShapes = []struct {
+	name       string
+	text       string
+	fast, good bool
+}{
+	{"canonical", `{"Entries":[$E,$E],"Next":$N}`, true, true},
+	{"no next", `{"Entries":[$E]}`, true, true},
+	{"empty", `{"Entries":[]}`, true, true},
+	{"next first", `{"Next":$N,"Entries":[$E]}`, true, true},
+	{"white space", " {\t\"Entries\" : [ $E , $E\r\n,$E ] ,\n\"Next\" : $N } \n", true, true},
+	{"white space in an entry", `{"Entries":[ { "/" : { "bytes" : "$M" } } ]}`, true, true},
+	{"white space in a link", `{"Entries":[],"Next":{ "/" : "$C" } }`, true, true},
+	{"padded", `{"Entries":[{"/":{"bytes":"$M=="}},$E]}`, true, true},
+	{"identity", `{"Entries":[{"/":{"bytes":"AA1pZGVudGl0eSBkYXRh"}}]}`, true, true},
+	{"empty bytes", `{"Entries":[{"/":{"bytes":""}}]}`, true, true},
+	{"trailing bits", `{"Entries":[{"/":{"bytes":"EiBi5TynP6kRlf7E9LQdPXhlBF3Tx6iAXBlB3GbhdnFsNB"}},$E]}`, true, true},
+	{"no comma after the last in a run", `{"Entries":[$E,$E,$E]}`, true, true},
+	{"escaped key", `{"\u0045ntries":[$E]}`, false, true},
+	{"escaped slash", `{"Entries":[{"\/":{"bytes":"$M"}}]}`, false, true},
+	{"escaped base64", `{"Entries":[{"/":{"bytes":"AA1pZGVudGl0eSBk\u0059XRh"}}]}`, false, true},
+	{"escaped line break in base64", `{"Entries":[{"/":{"bytes":"AA1pZGVu\ndGl0eSBkYXRh"}}]}`, false, true},
+	{"escaped link", `{"Entries":[],"Next":{"/":"\u0062` + cidOne[1:] + `"}}`, false, true},
+	{"comma after the last entry", `{"Entries":[$E,]}`, false, true},
+	{"comma after the last key", `{"Entries":[$E],}`, false, true},
+	{"zeros at the end", "{\"Entries\":[$E]}\x00\x00", false, true},
+	{"link in upper case", `{"Entries":[],"Next":{"/":"BAFYREIFEHBLHXVSLTH5TK3CCAG7SPYDHMD7R3R3BDCONMOD6NYYOLLK2DI"}}`, true, true},
+	{"CIDv0 link", `{"Entries":[],"Next":{"/":"QmUzhQHKMcUKNgvQraCSVhfiNK2aULiRQM1CrErSgXjxkj"}}`, true, true},
+
+	{"nothing", ``, false, false},
+	{"list", `[]`, false, false},
+	{"empty map", `{}`, false, false},
+	{"next only", `{"Next":$N}`, false, false},
+	{"entries twice", `{"Entries":[],"Entries":[]}`, false, false},
+	{"next twice", `{"Entries":[],"Next":$N,"Next":$N}`, false, false},
+	{"unknown key", `{"Entries":[],"Other":[]}`, false, false},
+	{"more after the node", `{"Entries":[]}{}`, false, false},
+	{"unclosed", `{"Entries":[$E]`, false, false},
+	{"unclosed list", `{"Entries":[$E`, false, false},
+	{"unclosed string", `{"Entries":[{"/":{"bytes":"$M`, false, false},
+	{"no comma", `{"Entries":[$E $E]}`, false, false},
+	{"no colon", `{"Entries"[]}`, false, false},
+	{"comma first", `{"Entries":[,$E]}`, false, false},
+	{"null entries", `{"Entries":null}`, false, false},
+	{"null entry", `{"Entries":[null]}`, false, false},
+	{"null next", `{"Entries":[],"Next":null}`, false, false},
+	{"bytes as next", `{"Entries":[],"Next":$E}`, false, false},
+	{"link as entry", `{"Entries":[$N]}`, false, false},
+	{"text as entry", `{"Entries":["$M"]}`, false, false},
+	{"second key in an entry", `{"Entries":[{"/":{"bytes":"$M"},"x":1}]}`, false, false},
+	{"second key in bytes", `{"Entries":[{"/":{"bytes":"$M","x":1}}]}`, false, false},
+	{"second key in a link", `{"Entries":[],"Next":{"/":"$C","x":1}}`, false, false},
+	{"not base64", `{"Entries":[{"/":{"bytes":"$M!!"}}]}`, false, false},
+	{"not base64, 46 characters", `{"Entries":[{"/":{"bytes":"EiBi5TynP6kRlf7E9LQdPXhl_F3Tx6iAXBlB3GbhdnFsNA"}},$E]}`, false, false},
+	{"URL base64", `{"Entries":[{"/":{"bytes":"EiBi5TynP6kRlf7E9LQdPXhlBF3Tx6iAXBlB3GbhdnFs-_"}},$E]}`, false, false},
+	{"one character", `{"Entries":[{"/":{"bytes":"A"}}]}`, false, false},
+	{"padding too short", `{"Entries":[{"/":{"bytes":"$M="}}]}`, false, false},
+	{"line break in base64", "{\"Entries\":[{\"/\":{\"bytes\":\"AA1p\nZGVu\"}}]}", false, false},
+	{"not a CID", `{"Entries":[],"Next":{"/":"nope"}}`, false, false},
+	{"empty CID", `{"Entries":[],"Next":{"/":""}}`, false, false},
+	{"long CID", `{"Entries":[],"Next":{"/":"b` + strings.Repeat("a", 400) + `"}}`, false, false},
+}
+
+func fillShape(text string) []byte {
+	return []byte(strings.NewReplacer("$E", `{"/":{"bytes":"`+mhText+`"}}`, "$M", mhText,
+		"$N", `{"/":"`+cidOne+`"}`, "$C", cidOne).Replace(text))
+}
+
+func TestFastAndPlainAgreeOnDagJSON(t *testing.T) {
+	d := NewChunkDecoder(DefaultLimits)
+	for _, tt := range jsonShapes {
+		t.Run(tt.name, func(t *testing.T) {
+			block := fillShape(tt.text)
+			_, _, err := decodeBoth(t, d, LinkOf(DagJSON, block), block)
+			if (err == nil) != tt.good {
+				t.Errorf("%s: %v", block, err)
+			}
+			if usesWalk(d, DagJSON, block) != tt.fast {
+				t.Errorf("%s: fast is %t", block, !tt.fast)
+			}
+			ref, refErr := referenceDecode[referenceChunk](DagJSON, "EntryChunk", block)
+			if (refErr == nil) != tt.good && (err == nil || !stricter(err)) {
+				t.Errorf("%s: reference: %v, %v", block, ref, refErr)
+			}
+		})
+	}
+}
+
+func TestFastAndPlainAgreeOnDagCBOR(t *testing.T) {
+	const (
+		mh   = "\x58\x22\x12\x20abcdefghijklmnopqrstuvwxyz012345"
+		link = "\xd8\x2a\x58\x25\x00\x01\x71\x12\x20abcdefghijklmnopqrstuvwxyz012345"
+	)
+	d := NewChunkDecoder(DefaultLimits)
+	for _, tt := range []struct {
+		name, block string
+		fast, good  bool
+	}{
+		{"canonical", "\xa2\x64Next" + link + "\x67Entries\x82" + mh + mh, true, true},
+		{"no next", "\xa1\x67Entries\x81" + mh, true, true},
+		{"empty", "\xa1\x67Entries\x80", true, true},
+		{"next last", "\xa2\x67Entries\x81" + mh + "\x64Next" + link, true, true},
+		{"other lengths", "\xa1\x67Entries\x83\x42\x00\x00\x40\x58\x18" + strings.Repeat("a", 24), true, true},
+		{"long list", "\xa1\x67Entries\x98\x18" + strings.Repeat("\x40", 24), true, true},
+		{"tag on the list", "\xa1\x67Entries\xc5\x80", false, true},
+		{"tag on a key", "\xa1\xc5\x67Entries\x80", false, true},
+
+		{"nothing", "", false, false},
+		{"list", "\x80", false, false},
+		{"empty map", "\xa0", false, false},
+		{"next only", "\xa1\x64Next" + link, false, false},
+		{"entries twice", "\xa2\x67Entries\x80\x67Entries\x80", false, false},
+		{"next twice", "\xa3\x67Entries\x80\x64Next" + link + "\x64Next" + link, false, false},
+		{"unknown key", "\xa2\x67Entries\x80\x65Other\x80", false, false},
+		{"too many keys announced", "\xa2\x67Entries\x80", false, false},
+		{"too few keys announced", "\xa1\x67Entries\x80\x64Next" + link, false, false},
+		{"more after the node", "\xa1\x67Entries\x80\x00", false, false},
+		{"too few entries", "\xa1\x67Entries\x82" + mh, false, false},
+		{"truncated entry", "\xa1\x67Entries\x81" + mh[:20], false, false},
+		{"length not the shortest", "\xa1\x67Entries\x81\x58\x02\x00\x00", false, false},
+		{"count not the shortest", "\xa1\x67Entries\x98\x01\x40", false, false},
+		{"indefinite list", "\xa1\x67Entries\x9f\xff", false, false},
+		{"indefinite map", "\xbf\x67Entries\x80\xff", false, false},
+		{"indefinite bytes", "\xa1\x67Entries\x81\x5f\x41a\xff", false, false},
+		{"huge count", "\xa1\x67Entries\x9b\x7f\xff\xff\xff\xff\xff\xff\xff", false, false},
+		{"count above 63 bits", "\xa1\x67Entries\x9b\xff\xff\xff\xff\xff\xff\xff\xff", false, false},
+		{"huge entry", "\xa1\x67Entries\x81\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", false, false},
+		{"huge map", "\xbb\x7f\xff\xff\xff\xff\xff\xff\xff\x67Entries\x80", false, false},
+		{"text as entry", "\xa1\x67Entries\x81\x61a", false, false},
+		{"tag on an entry", "\xa1\x67Entries\x81\xc5\x42\x00\x00", false, false},
+		{"null entries", "\xa1\x67Entries\xf6", false, false},
+		{"undefined entries", "\xa1\x67Entries\xf7", false, false},
+		{"null next", "\xa2\x67Entries\x80\x64Next\xf6", false, false},
+		{"link without tag", "\xa2\x67Entries\x80\x64Next" + link[2:], false, false},
+		{"link of another multibase", "\xa2\x67Entries\x80\x64Next\xd8\x2a\x42\x01\x01", false, false},
+		{"empty link", "\xa2\x67Entries\x80\x64Next\xd8\x2a\x40", false, false},
+		{"dag-json link", "\xa2\x67Entries\x80\x64Next\xa1\x61/\x78\x3d" + cidOne, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			block := []byte(tt.block)
+			_, _, err := decodeBoth(t, d, LinkOf(DagCBOR, block), block)
+			if (err == nil) != tt.good {
+				t.Errorf("%x: %v", block, err)
+			}
+			if usesWalk(d, DagCBOR, block) != tt.fast {
+				t.Errorf("%x: fast is %t", block, !tt.fast)
+			}
+			if _, err := referenceDecode[referenceChunk](DagCBOR, "EntryChunk", block); (err == nil) != tt.good {
+				t.Errorf("%x: reference: %v", block, err)
+			}
+		})
+	}
+}
+
+// TestFastAndPlainAgreeAcrossWindows decodes chunks of many windows, in which
+// entries of all lengths stand in all places.
+func TestFastAndPlainAgreeAcrossWindows(t *testing.T) {
+	d := NewChunkDecoder(DefaultLimits)
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		e := randomChunk(r.IntN(1500))
+		for i := range e.Entries {
+			if r.IntN(40) == 0 {
+				e.Entries[i] = make([]byte, r.IntN(200)) // mostly no multihash
+			}
+		}
+		for _, codec := range []Codec{DagJSON, DagCBOR} {
+			c, block := encoded(t, codec, e)
+			if codec == DagJSON && seed%2 == 1 {
+				block = bytes.ReplaceAll(block, []byte(","), []byte(strings.Repeat(" ", r.IntN(3))+",\n"))
+				c = LinkOf(codec, block)
+			}
+			if _, _, err := decodeBoth(t, d, c, block); err != nil {
+				t.Fatalf("seed %d, %s: %v", seed, codec, err)
+			}
+			if !usesWalk(d, codec, block) {
+				t.Errorf("seed %d, %s: not read by the fast walk", seed, codec)
+			}
+		}
+	}
+}
+
+func TestEveryBitCounts(t *testing.T) {
+	d := NewChunkDecoder(DefaultLimits)
+	for _, codec := range []Codec{DagJSON, DagCBOR} {
+		c, block := encoded(t, codec, randomChunk(300))
+		for i := 0; i < len(block); i += 97 {
+			block[i] ^= 1
+			if _, err := d.Decode(c, block); !errors.Is(err, ErrHashMismatch) {
+				t.Errorf("%s, byte %d: %v", codec, i, err)
+			}
+			block[i] ^= 1
+		}
+		if _, err := d.Decode(c, block[:len(block)-1]); !errors.Is(err, ErrHashMismatch) {
+			t.Errorf("%s, cut: %v", codec, err)
+		}
+		if chunk, err := d.Decode(c, block); err != nil || chunk.Len() != 300 {
+			t.Errorf("%s after errors: %v", codec, err)
+		}
+	}
+}
+
+func TestLinksMayUseAnyStrongHash(t *testing.T) {
+	d := NewChunkDecoder(DefaultLimits)
+	for _, tt := range []struct {
+		name   string
+		code   uint64
+		length int
+		want   error
+	}{
+		{"sha2-256", multihash.SHA2_256, 32, nil},
+		{"sha2-512", multihash.SHA2_512, 64, nil},
+		{"sha3-256", multihash.SHA3_256, 32, nil},
+		{"sha3-384", multihash.SHA3_384, 48, nil},
+		{"sha3-512", multihash.SHA3_512, 64, nil},
+		{"keccak-256", multihash.KECCAK_256, 32, nil},
+		{"keccak-512", multihash.KECCAK_512, 64, nil},
+		{"blake2b-256", blake2b256, 32, nil},
+		{"blake2b-512", multihash.BLAKE2B_MAX, 64, nil},
+		{"blake2s-256", multihash.BLAKE2S_MAX, 32, nil},
+		{"blake3", multihash.BLAKE3, 32, nil},
+		{"truncated", multihash.SHA2_256, 31, ErrUnsupported},
+		{"short blake3", multihash.BLAKE3, 16, ErrUnsupported},
+		{"identity", multihash.IDENTITY, -1, ErrUnsupported},
+		{"sha1", multihash.SHA1, 20, ErrUnsupported},
+		{"md5", multihash.MD5, 16, ErrUnsupported},
+		{"murmur3", multihash.MURMUR3X64_64, 8, ErrUnsupported},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, codec := range []Codec{DagJSON, DagCBOR} {
+				_, block := encoded(t, codec, randomChunk(200))
+				mh, err := multihash.Sum(block, tt.code, tt.length)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := cid.NewCidV1(uint64(codec), mh)
+				if err := CheckBlock(c, block); !errors.Is(err, tt.want) {
+					t.Errorf("CheckBlock: %v", err)
+				}
+				if _, _, err := decodeBoth(t, d, c, block); !errors.Is(err, tt.want) {
+					t.Errorf("decode: %v", err)
+				}
+				if tt.want == nil {
+					block[9]++
+					if err := CheckBlock(c, block); !errors.Is(err, ErrHashMismatch) {
+						t.Errorf("CheckBlock of other bytes: %v", err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestLimitsOfChunks(t *testing.T) {
+	mhs := func(lengths ...int) (e EntryChunk) {
+		for _, n := range lengths {
+			mh, err := multihash.Encode(bytes.Repeat([]byte{1}, n), multihash.IDENTITY)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Entries = append(e.Entries, mh)
+		}
+		return e
+	}
+	sha := slices.Repeat(randomChunk(1).Entries, 10)
+	for _, tt := range []struct {
+		name          string
+		limits        Limits
+		chunk         EntryChunk
+		want, skipped int
+		err           error
+	}{
+		{"default", Limits{}, mhs(0, 1, 127, 128, 129), 4, 1, nil},
+		{"shortest", Limits{MinDigest: 4}, mhs(0, 3, 4, 5), 2, 2, nil},
+		{"longest", Limits{MaxDigest: 64}, mhs(63, 64, 65), 2, 1, nil},
+		{"sha2-256 too short", Limits{MinDigest: 33}, EntryChunk{Entries: sha}, 0, 10, nil},
+		{"sha2-256 too long", Limits{MaxDigest: 31}, EntryChunk{Entries: sha}, 0, 10, nil},
+		{"as many as allowed", Limits{MaxEntries: 10}, EntryChunk{Entries: sha}, 10, 0, nil},
+		{"one more", Limits{MaxEntries: 9}, EntryChunk{Entries: sha}, 0, 0, ErrTooLarge},
+		{"skipped ones count", Limits{MinDigest: 33, MaxEntries: 9}, EntryChunk{Entries: sha}, 0, 0, ErrTooLarge},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := NewChunkDecoder(tt.limits)
+			for _, codec := range []Codec{DagJSON, DagCBOR} {
+				c, block := encoded(t, codec, &tt.chunk)
+				e, skipped, err := decodeBoth(t, d, c, block)
+				if !errors.Is(err, tt.err) {
+					t.Fatalf("%s: %v, want %v", codec, err, tt.err)
+				}
+				if err == nil && (len(e.Entries) != tt.want || skipped != tt.skipped) {
+					t.Errorf("%s: %d and %d skipped, want %d and %d", codec, len(e.Entries), skipped, tt.want, tt.skipped)
+				}
+			}
+		})
+	}
+}
+
+func TestDecodingAChunkAllocatesNothingPerMultihash(t *testing.T) {
+	d := NewChunkDecoder(DefaultLimits)
+	for _, codec := range []Codec{DagJSON, DagCBOR} {
+		c, block := encoded(t, codec, randomChunk(5000))
+		allocs := testing.AllocsPerRun(10, func() {
+			if _, err := d.Decode(c, block); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocs > 10 {
+			t.Errorf("%s: %v allocations", codec, allocs)
+		}
+	}
+}
+
+func TestMultihashesAreTakenAsTheMultihashPackageTakesThem(t *testing.T) {
+	limits := Limits{MaxDigest: 1 << 30}.orDefault()
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 200000 {
+		b := make([]byte, r.IntN(14))
+		for i := range b {
+			b[i] = []byte{0, 1, 2, 3, 4, 5, 8, 0x12, 0x7f, 0x80, 0x81, 0xff}[r.IntN(12)]
+		}
+		if _, err := multihash.Cast(b); limits.takes(b) != (err == nil) {
+			t.Fatalf("%x: takes is %t, Cast: %v", b, limits.takes(b), err)
+		}
+	}
+}
+
+func TestDecode46IsBase64(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 20000 {
+		var src [46]byte
+		raw := make([]byte, 34)
+		for i := range raw {
+			raw[i] = byte(r.Uint32())
+		}
+		base64.RawStdEncoding.Encode(src[:], raw)
+		if r.IntN(2) == 0 {
+			src[r.IntN(46)] = byte(r.Uint32())
+		}
+		want := make([]byte, 34)
+		_, err := base64.RawStdEncoding.Decode(want, src[:])
+		if bytes.ContainsAny(src[:], "\r\n") {
+			err = errors.New("line break") // which encoding/base64 skips, and JSON does not allow
+		}
+		var got [40]byte
+		if ok := decode46(&got, &src); ok != (err == nil) || ok && !bytes.Equal(got[:34], want) {
+			t.Fatalf("%q: %t, %x; want %v, %x", src, ok, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/multiformats/go-multihash"
+)
+
+// AdWriter applies one advertisement: Begin, any number of Puts, Commit. What
+// was Put may be found before the Commit if its record already has metadata;
+// nothing else of the ad shows. An ad that was not committed, because of an
+// error or a crash, is begun again and then has the same outcome as if it had
+// been written once.
+//
+// An AdWriter is used by one goroutine. There is one writer a publisher at a
+// time; writers of different publishers may write the same record.
+type AdWriter struct {
+	s   *Store
+	ad  Ad
+	mhs []multihash.Multihash // scratch for sorting
+
+	prepared bool
+	id       uint64   // record ID of the generation joined; 0: nothing may be added any more
+	min      Position // the generation's first position
+	puts     uint64   // distinct multihashes put
+
+	ended bool
+}
+
+var errEnded = errors.New("ad writer was committed or aborted")
+
+// Begin starts writing ad. It writes nothing yet. ErrInvalid says what cannot
+// be of any ad; Provider, ContextID and Metadata are judged when they are
+// used. It does not keep the slices of ad.
+func (s *Store) Begin(ad Ad) (*AdWriter, error) {
+	if err := s.enterWrite(); err != nil {
+		return nil, err
+	}
+	defer s.exit()
+	if err := checkPeer("publisher", ad.Publisher); err != nil {
+		return nil, err
+	}
+	if err := checkRef(ad.AdRef); err != nil {
+		return nil, err
+	}
+	ad.ContextID = slices.Clone(ad.ContextID)
+	ad.Metadata = slices.Clone(ad.Metadata)
+	return &AdWriter{s: s, ad: ad}, nil
+}
+
+// Put adds multihashes to the ad's record. It keeps neither mhs nor what it
+// holds. Repetition is harmless. ErrFrozen comes at once and adds nothing; ErrInvalid
+// if a multihash is too long, before anything is added.
+func (w *AdWriter) Put(mhs []multihash.Multihash) error {
+	if w.ended {
+		return errEnded
+	}
+	if err := w.s.enterWrite(); err != nil {
+		return err
+	}
+	defer w.s.exit()
+	for _, mh := range mhs {
+		if err := checkMultihash(mh); err != nil {
+			return err
+		}
+	}
+	w.mhs = append(w.mhs[:0], mhs...)
+	err := w.put()
+	clear(w.mhs)
+	if err != nil && !errors.Is(err, ErrFrozen) {
+		err = fmt.Errorf("put %d multihashes of ad %s: %w", len(mhs), w.ad.Ad, err)
+	}
+	return err
+}
+
+func (w *AdWriter) put() error {
+	if err := w.whileThawed(w.prepare); err != nil || w.id == 0 {
+		return err
+	}
+	n, err := putPostings(w.s.db, w.id, w.mhs, func(b *pebble.Batch) error {
+		return w.whileThawed(func() error { return w.s.apply(b) })
+	})
+	w.puts += uint64(n)
+	w.s.metrics.puts.Add(float64(n))
+	return err
+}
+
+// whileThawed runs fn unless the latch is set, and keeps it from being set
+// meanwhile.
+func (w *AdWriter) whileThawed(fn func() error) error {
+	w.s.latch.RLock()
+	defer w.s.latch.RUnlock()
+	if w.s.latched {
+		return ErrFrozen
+	}
+	return fn()
+}
+
+// prepare finds or makes the generation the ad belongs to, on the first Put.
+// Its row is written before any posting that carries its ID.
+func (w *AdWriter) prepare() error {
+	if w.prepared || len(w.mhs) == 0 {
+		return nil
+	}
+	if err := checkRecord(w.ad); err != nil {
+		return err
+	}
+	_, err := w.s.update(func(t *tx) (err error) {
+		w.id, w.min, err = t.joinGeneration(w.ad)
+		return err
+	})
+	w.prepared = err == nil
+	return err
+}
+
+// Abort gives the ad up. What was Put stays and is used when the ad is begun
+// again. Abort after Commit does nothing, so it can be deferred.
+func (w *AdWriter) Abort() {
+	w.ended, w.mhs = true, nil
+}
+
+// Commit makes the ad's effect visible and records it as done, all in one
+// atomic batch, durable when Durable has reached the returned number. After an
+// error nothing of it has happened and the ad can be begun again; ErrConflict
+// says that it must be, as its multihashes are lost. Committing an ad that was
+// committed before changes nothing but its ledger entry.
+//
+// Commit does not look at the latch: removals, metadata and addresses go on
+// while frozen, and so may an ad whose Puts were all in before.
+func (w *AdWriter) Commit(e Effect) (Seq, error) {
+	if w.ended {
+		return 0, errEnded
+	}
+	if err := w.s.enterWrite(); err != nil {
+		return 0, err
+	}
+	defer w.s.exit()
+	if err := w.check(e); err != nil {
+		return 0, err
+	}
+	w.Abort()
+	seq, err := w.s.update(func(t *tx) error { return t.commitAd(w, e) })
+	if err != nil {
+		return 0, fmt.Errorf("commit ad %s of %s: %w", w.ad.Ad, w.ad.Publisher, err)
+	}
+	w.s.metrics.commits.WithLabelValues(e.Verdict.String()).Inc()
+	return seq, nil
+}
+
+func (w *AdWriter) check(e Effect) error {
+	switch e.Verdict {
+	case Applied:
+	case Superseded, Rejected:
+		if e.Kind != EffectNone {
+			return fmt.Errorf("verdict %s with an effect: %w", e.Verdict, ErrInvalid)
+		}
+	case SkippedFrozen:
+		if e.Kind != EffectMetadata && e.Kind != EffectNone {
+			return fmt.Errorf("verdict %s with effect %d: %w", e.Verdict, e.Kind, ErrInvalid)
+		}
+	default:
+		return fmt.Errorf("verdict %s cannot be committed: %w", e.Verdict, ErrInvalid)
+	}
+	if e.Kind > EffectRemove {
+		return fmt.Errorf("effect %d: %w", e.Kind, ErrInvalid)
+	}
+	if e.Kind != EffectNone || e.Provider != nil {
+		if err := checkRecord(w.ad); err != nil {
+			return err
+		}
+	}
+	if e.Provider != nil {
+		return checkUpdate(*e.Provider)
+	}
+	return nil
+}
+
+// commitAd does everything of one Commit. Progress is worked out first, as
+// rows forget what the mark has passed.
+func (t *tx) commitAd(w *AdWriter, e Effect) error {
+	now := time.Now()
+	ad := w.ad
+	c := &change{tx: t, ad: ad, again: ad.Pos <= t.passed(ad.Publisher)}
+	if err := t.done(ad.Publisher, ad.AdRef, now); err != nil {
+		return err
+	}
+	prior, ok, err := getRow(t.b, ledgerKey(ad.Ad), decodeLedger)
+	if err != nil {
+		return err
+	}
+	c.counted = ok && prior.verdict == Applied && prior.publisher == ad.Publisher
+	if err := c.record(w, e); err != nil {
+		return err
+	}
+	if e.Provider != nil {
+		if err := c.provider(*e.Provider, now); err != nil {
+			return err
+		}
+	}
+	if err := t.sweep(ad.Publisher); err != nil {
+		return err
+	}
+	return t.setLedger(ad.Ad, ledgerRow{ad.Publisher, ad.Pos, e.Verdict, e.Reason, now})
+}
+
+// change is the effect of one ad on the rows.
+type change struct {
+	*tx
+	ad      Ad
+	again   bool // at or below the mark: applied a second time
+	counted bool // its postings are in the counts already
+}

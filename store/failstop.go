@@ -1,0 +1,246 @@
+package store
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// failStop is a file system that stops at its first failed write: whatever is
+// written, created, renamed or removed after it never reaches the disk, which
+// is left as a crash at that instant would leave it. Pebble itself would
+// panic on a failed write of its log; here it goes on undisturbed into
+// memory, long enough for reads to be answered and for an orderly Close,
+// while the store refuses every write with ErrFailed.
+//
+//	              write fails
+//	disk ────────────────────────▶ stopped: new files in memory,
+//	                               writes to open files dropped,
+//	                               removals ignored, reads as before
+//
+// A failed sync counts as a failed write: what it should have covered may be
+// lost for good, so nothing after it may be called durable.
+type failStop struct {
+	vfs.FS
+	after  *vfs.MemFS // files created after the failure
+	cause  atomic.Pointer[error]
+	failed chan struct{} // closed at the failure
+	onFail func(error)
+}
+
+func newFailStop(fs vfs.FS, onFail func(error)) *failStop {
+	return &failStop{FS: fs, after: vfs.NewMem(), failed: make(chan struct{}), onFail: onFail}
+}
+
+// err is nil, or wraps ErrFailed and the first failure.
+func (f *failStop) err() error {
+	if p := f.cause.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (f *failStop) stopped() bool { return f.cause.Load() != nil }
+
+func (f *failStop) stop(op, name string, cause error) {
+	err := fmt.Errorf("%w: %s %s: %w", ErrFailed, op, name, cause)
+	if f.cause.CompareAndSwap(nil, &err) {
+		close(f.failed)
+		f.onFail(err)
+	}
+}
+
+// isTable tells files Pebble writes in the background and may fail to write:
+// it tries again with a new file. Failures of all others must be hidden.
+func isTable(name string) bool {
+	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+}
+
+func (f *failStop) createAfter(name string) (vfs.File, error) {
+	if err := f.after.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return f.after.Create(name, vfs.WriteCategoryUnspecified)
+}
+
+func (f *failStop) wrap(file vfs.File, name string) vfs.File {
+	return &failStopFile{File: file, fs: f, name: name, table: isTable(name)}
+}
+
+func (f *failStop) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if !f.stopped() {
+		file, err := f.FS.Create(name, category)
+		if err == nil {
+			return f.wrap(file, name), nil
+		}
+		f.stop("create", name, err)
+	}
+	return f.createAfter(name)
+}
+
+func (f *failStop) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if !f.stopped() {
+		file, err := f.FS.ReuseForWrite(oldname, newname, category)
+		if err == nil {
+			return f.wrap(file, newname), nil
+		}
+		f.stop("reuse", oldname, err)
+	}
+	return f.createAfter(newname)
+}
+
+func (f *failStop) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if !f.stopped() {
+		file, err := f.FS.OpenReadWrite(name, category, opts...)
+		if err == nil {
+			return f.wrap(file, name), nil
+		}
+		f.stop("open", name, err)
+	}
+	return f.createAfter(name)
+}
+
+func (f *failStop) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	if f.stopped() {
+		if file, err := f.after.Open(name, opts...); err == nil {
+			return file, nil
+		}
+	}
+	return f.FS.Open(name, opts...)
+}
+
+func (f *failStop) OpenDir(name string) (vfs.File, error) {
+	file, err := f.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return f.wrap(file, name), nil
+}
+
+func (f *failStop) Remove(name string) error {
+	if f.stopped() {
+		_ = f.after.Remove(name)
+		return nil
+	}
+	return f.FS.Remove(name) // a file left over is tidied up at the next Open
+}
+
+func (f *failStop) RemoveAll(name string) error {
+	if f.stopped() {
+		return nil
+	}
+	return f.FS.RemoveAll(name)
+}
+
+func (f *failStop) Rename(oldname, newname string) error {
+	if !f.stopped() {
+		err := f.FS.Rename(oldname, newname)
+		if err == nil {
+			return nil
+		}
+		f.stop("rename", oldname, err)
+	}
+	_ = f.after.Rename(oldname, newname)
+	return nil
+}
+
+func (f *failStop) Link(oldname, newname string) error {
+	if !f.stopped() {
+		err := f.FS.Link(oldname, newname)
+		if err == nil || os.IsExist(err) {
+			return err
+		}
+		f.stop("link", oldname, err)
+	}
+	return nil
+}
+
+func (f *failStop) Stat(name string) (vfs.FileInfo, error) {
+	if f.stopped() {
+		if info, err := f.after.Stat(name); err == nil {
+			return info, nil
+		}
+	}
+	return f.FS.Stat(name)
+}
+
+func (f *failStop) Unwrap() vfs.FS { return f.FS }
+
+// failStopFile is a file opened while the disk was well.
+type failStopFile struct {
+	vfs.File
+	fs    *failStop
+	name  string
+	table bool
+}
+
+// write carries out one write operation, or drops it after the failure.
+// Tables go on being written: nothing on disk refers to them any more.
+func (f *failStopFile) write(op string, do func() error) error {
+	if f.fs.stopped() && !f.table {
+		return nil
+	}
+	err := do()
+	if err == nil {
+		return nil
+	}
+	f.fs.stop(op, f.name, err)
+	if f.table {
+		return err
+	}
+	return nil
+}
+
+func (f *failStopFile) Write(p []byte) (n int, err error) {
+	err = f.write("write", func() error {
+		n, err = f.File.Write(p)
+		if err == nil && n < len(p) {
+			err = io.ErrShortWrite
+		}
+		return err
+	})
+	if err != nil {
+		return n, err
+	}
+	return len(p), nil
+}
+
+func (f *failStopFile) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.write("write", func() error {
+		n, err = f.File.WriteAt(p, off)
+		return err
+	})
+	if err != nil {
+		return n, err
+	}
+	return len(p), nil
+}
+
+func (f *failStopFile) Sync() error {
+	return f.write("sync", f.File.Sync)
+}
+
+func (f *failStopFile) SyncData() error {
+	return f.write("sync", f.File.SyncData)
+}
+
+func (f *failStopFile) SyncTo(length int64) (fullSync bool, err error) {
+	err = f.write("sync", func() error {
+		fullSync, err = f.File.SyncTo(length)
+		return err
+	})
+	return fullSync, err
+}
+
+// Close hides errors: what mattered was synced before.
+func (f *failStopFile) Close() error {
+	if err := f.File.Close(); err != nil {
+		f.fs.stop("close", f.name, err)
+	}
+	return nil
+}

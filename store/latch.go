@@ -1,0 +1,137 @@
+package store
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// The frozen latch is one row. While it is set no content is taken; each
+// publisher's row holds the contiguous mark it had when the latch fell, in
+// the same atomic batch, so the marks and the latch are there together or not
+// at all.
+
+func decodeLatch(b []byte) (time.Time, error) {
+	r := &reader{b: b}
+	at := r.time()
+	return at, r.done("latch")
+}
+
+func (s *Store) loadLatch() error {
+	at, ok, err := getRow(s.db, []byte(keyFrozen), decodeLatch)
+	if ok {
+		s.latched, s.frozenTime = true, at
+		s.frozen.Store(true)
+	}
+	return err
+}
+
+// Frozen tells whether the latch is set and on disk.
+func (s *Store) Frozen() bool { return s.frozen.Load() }
+
+// Freeze sets the latch. From the moment it is called no Put succeeds, not of
+// writers already begun either; when it returns nil, the latch is on disk,
+// and the FrozenAt of every provider is the contiguous mark of its publisher,
+// everything up to which is on disk too. Freezing a frozen store changes
+// nothing. After an error the store is not frozen.
+func (s *Store) Freeze(at time.Time) error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.exit()
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.frozen.Load() {
+		return nil
+	}
+	s.setLatched(true)
+	err := s.writeLatch(at)
+	if err == nil {
+		err = s.syncWrites("freeze")
+	}
+	if err != nil {
+		s.setLatched(false)
+		return err
+	}
+	s.frozen.Store(true)
+	s.cfg.Logger.Info("frozen", "mhs", s.postingCount())
+	return nil
+}
+
+// setLatched waits for Puts under way; later ones see it.
+func (s *Store) setLatched(latched bool) {
+	s.latch.Lock()
+	defer s.latch.Unlock()
+	s.latched = latched
+}
+
+func (s *Store) writeLatch(at time.Time) error {
+	_, err := s.update(func(t *tx) error {
+		t.after(func() { s.frozenTime = at })
+		for id, p := range s.publishers {
+			if err := t.setFrozenAt(id, p, p.progress.mark); err != nil {
+				return err
+			}
+		}
+		return t.set([]byte(keyFrozen), appendTime(nil, at))
+	})
+	if err != nil {
+		return fmt.Errorf("freeze: %w", err)
+	}
+	return nil
+}
+
+func (t *tx) setFrozenAt(id peer.ID, p *publisher, mark AdRef) error {
+	if p.info.frozenAt == mark.Ad {
+		return nil
+	}
+	info := p.info
+	info.frozenAt = mark.Ad
+	return t.setInfo(id, info)
+}
+
+// Unfreeze takes the latch and every FrozenAt away; when it returns nil, that
+// is on disk.
+func (s *Store) Unfreeze() error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.exit()
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if !s.frozen.Load() {
+		return nil
+	}
+	_, err := s.update(func(t *tx) error {
+		for id, p := range s.publishers {
+			if err := t.setFrozenAt(id, p, AdRef{}); err != nil {
+				return err
+			}
+		}
+		return t.delete([]byte(keyFrozen))
+	})
+	if err != nil {
+		return fmt.Errorf("unfreeze: %w", err)
+	}
+	if err := s.syncWrites("unfreeze"); err != nil {
+		return err
+	}
+	s.frozen.Store(false)
+	s.setLatched(false)
+	s.cfg.Logger.Info("unfrozen")
+	return nil
+}
+
+func (s *Store) syncWrites(what string) error {
+	if err := s.syncer.sync(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (s *Store) postingCount() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals.postings
+}

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the numbers of one store. They count whether or not there is a
+// registerer.
+type metrics struct {
+	puts             prometheus.Counter
+	commits          *prometheus.CounterVec // by verdict
+	finds            *prometheus.CounterVec // by result
+	readErrors       prometheus.Counter
+	backgroundErrors prometheus.Counter
+	stalls           prometheus.Counter
+	failed           prometheus.Gauge
+	syncSeconds      prometheus.Histogram
+
+	registered []prometheus.Collector
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "signpost_store_" + name, Help: help})
+	}
+	return &metrics{
+		puts: counter("puts_total", "Multihashes put, distinct within a batch."),
+		commits: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signpost_store_commits_total",
+			Help: "Advertisements committed, by verdict."}, []string{"verdict"}),
+		finds: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signpost_store_finds_total",
+			Help: "Multihashes looked up, by result: hit, miss or error."}, []string{"result"}),
+		readErrors:       counter("read_errors_total", "Reads that failed where no error could be returned."),
+		backgroundErrors: counter("background_errors_total", "Flushes and compactions that failed, and corrupt files."),
+		stalls:           counter("write_stalls_total", "Times writes waited for the database to catch up."),
+		failed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "signpost_store_failed",
+			Help: "1 after a failed write: the store takes no writes until it is opened again."}),
+		syncSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "signpost_store_sync_seconds",
+			Help: "Time one sync of the write-ahead log took.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
+	}
+}
+
+// register registers all metrics on the store's registerer, if it has one.
+func (m *metrics) register(s *Store) error {
+	if s.cfg.Registerer == nil {
+		return nil
+	}
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "signpost_store_" + name, Help: help}, f)
+	}
+	all := []prometheus.Collector{
+		m.puts, m.commits, m.finds, m.readErrors, m.backgroundErrors, m.stalls, m.failed, m.syncSeconds,
+		gauge("disk_bytes", "Bytes on disk, write-ahead log included.", func() float64 { return float64(s.DiskUsage()) }),
+		gauge("durable_lag_seconds", "Age of the oldest commit that is not durable.", func() float64 { return s.syncer.lag().Seconds() }),
+		gauge("postings", "Multihashes put by committed ads and not removed.", func() float64 { t, _ := s.Stats(); return float64(t.Postings) }),
+		gauge("records", "(provider, context ID) pairs with metadata.", func() float64 { t, _ := s.Stats(); return float64(t.Records) }),
+		gauge("frozen", "1 while the latch is set.", func() float64 {
+			if s.Frozen() {
+				return 1
+			}
+			return 0
+		}),
+	}
+	for _, c := range all {
+		if err := s.cfg.Registerer.Register(c); err != nil {
+			m.unregister(s.cfg.Registerer)
+			return fmt.Errorf("register store metrics: %w", err)
+		}
+		m.registered = append(m.registered, c)
+	}
+	return nil
+}
+
+func (m *metrics) unregister(r prometheus.Registerer) {
+	for _, c := range m.registered {
+		r.Unregister(c)
+	}
+	m.registered = nil
+}

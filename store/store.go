@@ -1,0 +1,357 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Sentinels a caller may test for with errors.Is.
+var (
+	// ErrFrozen: the latch is set, content is not taken.
+	ErrFrozen = errors.New("store is frozen")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrNotFound is for callers that turn a missing entry into an error.
+	ErrNotFound = errors.New("not found")
+	// ErrNewerFormat: the directory was written by a newer program; nothing
+	// was changed.
+	ErrNewerFormat = errors.New("store has a newer format")
+	// ErrInUse: another process, or another Store of this one, has the
+	// directory open.
+	ErrInUse = errors.New("directory is in use")
+	// ErrFailed: a write to disk failed. Finds go on; nothing is written any
+	// more until the store is closed and opened again, which finds it as a
+	// crash at the failure would have left it.
+	ErrFailed = errors.New("store stopped after a failed write")
+	// ErrCorrupt: something read from disk is not what was written.
+	ErrCorrupt = errors.New("store is corrupt")
+	// ErrInvalid: an argument is out of its bounds.
+	ErrInvalid = errors.New("invalid argument")
+	// ErrConflict: while an ad was written, an ad of another publisher removed
+	// its record. Begin it again.
+	ErrConflict = errors.New("record was removed by another publisher meanwhile")
+)
+
+// Config says where the store lives and what it may use. Only Dir is required.
+type Config struct {
+	Dir string
+	FS  vfs.FS // nil: the disk
+	// MemoryBytes is shared by memtables and block cache, half each; default
+	// DefaultMemoryBytes, at least 16 MiB.
+	MemoryBytes int64
+	// SyncEvery is how long a commit may wait to become durable; default
+	// DefaultSyncEvery.
+	SyncEvery time.Duration
+	// SyncBytes makes a sync come earlier when that much is written; default
+	// DefaultSyncBytes.
+	SyncBytes  int64
+	Logger     *slog.Logger          // nil: discard
+	Registerer prometheus.Registerer // nil: no metrics
+
+	lockPatience time.Duration // tests shorten it
+}
+
+// Defaults of Config.
+const (
+	DefaultMemoryBytes = 256 << 20
+	DefaultSyncEvery   = 500 * time.Millisecond
+	DefaultSyncBytes   = 4 << 20
+
+	minMemoryBytes = 16 << 20
+)
+
+func (c Config) withDefaults() Config {
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.MemoryBytes <= 0 {
+		c.MemoryBytes = DefaultMemoryBytes
+	}
+	c.MemoryBytes = max(c.MemoryBytes, minMemoryBytes)
+	if c.SyncEvery <= 0 {
+		c.SyncEvery = DefaultSyncEvery
+	}
+	if c.SyncBytes <= 0 {
+		c.SyncBytes = DefaultSyncBytes
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.lockPatience == 0 {
+		c.lockPatience = lockPatience
+	}
+	return c
+}
+
+// Store is an open data directory. It is safe for concurrent use.
+//
+// Locks, in the order they are taken: life (held for reading by every method,
+// for writing by Close), admin (one Freeze, Unfreeze, Assign or Unassign at a
+// time, until it is on disk), latch (held for reading while postings are
+// written), mu (one change of rows at a time), view (what readers see).
+// publishers and frozenTime are written under mu and view, so either is enough
+// to read them.
+type Store struct {
+	cfg     Config
+	disk    *failStop
+	lock    *pebble.Lock
+	db      *pebble.DB
+	metrics *metrics
+	syncer  *syncer
+
+	life   sync.RWMutex
+	closed bool
+
+	admin sync.Mutex
+
+	latch   sync.RWMutex
+	latched bool        // Put refuses
+	frozen  atomic.Bool // latched, and on disk
+
+	mu     sync.Mutex
+	ids    idAllocator
+	totals totals
+
+	view        sync.RWMutex
+	publishers  map[peer.ID]*publisher
+	assignments map[peer.ID]Assignment
+	frozenTime  time.Time
+}
+
+// publisher is the part of a publisher's state kept in memory. Values are
+// replaced, never edited.
+type publisher struct {
+	progress progressRow
+	info     publisherRow
+	swept    Position // tombstones up to here are gone; not on disk
+}
+
+// Open opens the store in cfg.Dir, making it if there is none. It fails with
+// ErrNewerFormat, ErrInUse or ErrCorrupt, and then has left the directory as
+// it was but for the lock file.
+func Open(cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Dir == "" {
+		return nil, fmt.Errorf("open store: no directory given: %w", ErrInvalid)
+	}
+	if _, err := checkFormat(cfg.FS, cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := makeDir(cfg.FS, cfg.Dir); err != nil {
+		return nil, fmt.Errorf("make store directory %s: %w", cfg.Dir, err)
+	}
+	lock, err := lockDir(cfg.FS, cfg.Dir, cfg.lockPatience)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openLocked(cfg, lock)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
+	start := time.Now()
+	exists, err := checkFormat(cfg.FS, cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if !exists {
+		if err := writeFormat(cfg.FS, cfg.Dir); err != nil {
+			return nil, fmt.Errorf("write format number of store %s: %w", cfg.Dir, err)
+		}
+	}
+	s := &Store{
+		cfg:         cfg,
+		lock:        lock,
+		metrics:     newMetrics(),
+		publishers:  make(map[peer.ID]*publisher),
+		assignments: make(map[peer.ID]Assignment),
+	}
+	s.disk = newFailStop(cfg.FS, s.onFailure)
+	s.db, err = pebble.Open(cfg.Dir, s.pebbleOptions())
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", cfg.Dir, err)
+	}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.db.Close())
+	}
+	cfg.Logger.Info("opened store", "dir", cfg.Dir, "publishers", len(s.publishers),
+		"records", s.totals.records, "mhs", s.totals.postings, "bytes", s.diskUsage(),
+		"frozen", s.frozen.Load(), "elapsed", time.Since(start))
+	return s, nil
+}
+
+// start loads what is kept in memory and starts the syncer. All that was read
+// is durable: Pebble has flushed what it replayed.
+func (s *Store) start() error {
+	if err := s.disk.err(); err != nil {
+		return err
+	}
+	if err := s.load(); err != nil {
+		return err
+	}
+	s.syncer = startSyncer(s)
+	if err := s.metrics.register(s); err != nil {
+		return errors.Join(err, s.syncer.stop())
+	}
+	return nil
+}
+
+func (s *Store) load() error {
+	if err := loadRow(s.db, []byte(keyTotals), decodeTotals, &s.totals); err != nil {
+		return err
+	}
+	if err := s.ids.load(s.db); err != nil {
+		return err
+	}
+	if err := s.loadLatch(); err != nil {
+		return err
+	}
+	if err := s.loadAssignments(); err != nil {
+		return err
+	}
+	return s.loadPublishers()
+}
+
+func (s *Store) loadPublishers() error {
+	err := scanPrefix(s.db, []byte{prefixProgress}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixProgress, k)
+		if err != nil {
+			return err
+		}
+		p := s.publisher(id)
+		p.progress, err = decodeProgress(v)
+		s.publishers[id] = p
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return scanPrefix(s.db, []byte{prefixPublisher}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixPublisher, k)
+		if err != nil {
+			return err
+		}
+		p := s.publisher(id)
+		p.info, err = decodePublisher(v)
+		s.publishers[id] = p
+		return err
+	})
+}
+
+// publisher returns a copy of what is known of a publisher, to be changed and
+// put into the map. The caller holds mu or view.
+func (s *Store) publisher(id peer.ID) *publisher {
+	p := publisher{}
+	if known := s.publishers[id]; known != nil {
+		p = *known
+	}
+	return &p
+}
+
+func (s *Store) setSwept(id peer.ID, swept Position) {
+	p := s.publisher(id)
+	p.swept = swept
+	s.publishers[id] = p
+}
+
+// Close makes everything durable and closes the store. Methods that are under
+// way end first; later ones give ErrClosed. Closing twice is fine.
+func (s *Store) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	start := time.Now()
+	s.metrics.unregister(s.cfg.Registerer)
+	err := s.disk.err()
+	if err == nil {
+		err = s.syncer.sync()
+	}
+	err = errors.Join(err, s.syncer.stop(), s.db.Close(), s.lock.Close())
+	s.cfg.Logger.Info("closed store", "dir", s.cfg.Dir, "elapsed", time.Since(start), "err", err)
+	return err
+}
+
+// enter is called first by every exported method, exit last.
+func (s *Store) enter() error {
+	s.life.RLock()
+	if s.closed {
+		s.life.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// enterWrite is enter for methods that write.
+func (s *Store) enterWrite() error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	if err := s.disk.err(); err != nil {
+		s.exit()
+		return err
+	}
+	return nil
+}
+
+func (s *Store) exit() { s.life.RUnlock() }
+
+func (s *Store) onFailure(err error) {
+	s.metrics.failed.Set(1)
+	s.cfg.Logger.Error("write to disk failed, store takes no writes until it is opened again", "dir", s.cfg.Dir, "err", err)
+}
+
+// frozenAt is the durable contiguous mark a publisher had when the latch fell.
+// The caller holds mu or view.
+func (s *Store) frozenAt(id peer.ID) (cid.Cid, time.Time) {
+	if !s.frozen.Load() {
+		return cid.Undef, time.Time{}
+	}
+	p := s.publishers[id]
+	if p == nil || !p.info.frozenAt.Defined() {
+		return cid.Undef, time.Time{}
+	}
+	return p.info.frozenAt, s.frozenTime
+}
+
+// Stats returns the sizes of the store.
+func (s *Store) Stats() (Stats, error) {
+	if err := s.enter(); err != nil {
+		return Stats{}, err
+	}
+	defer s.exit()
+	var t totals
+	if err := loadRow(s.db, []byte(keyTotals), decodeTotals, &t); err != nil {
+		return Stats{}, fmt.Errorf("read totals: %w", err)
+	}
+	return Stats{Postings: t.postings, Records: t.records, Bytes: s.diskUsage()}, nil
+}
+
+// DiskUsage returns the bytes the store takes on disk, the write-ahead log
+// included; 0 when closed.
+func (s *Store) DiskUsage() int64 {
+	if s.enter() != nil {
+		return 0
+	}
+	defer s.exit()
+	return s.diskUsage()
+}
+
+func (s *Store) diskUsage() int64 {
+	return int64(s.db.Metrics().DiskSpaceUsage())
+}
