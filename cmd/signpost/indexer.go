@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/indexer"
+)
+
+const (
+	flagListenFind    = "listen-find"
+	flagListenIngest  = "listen-ingest"
+	flagListenAdmin   = "listen-admin"
+	flagAssignedOnly  = "assigned-only"
+	flagAllowPrivate  = "allow-private"
+	flagFreezeAt      = "freeze-at"
+	flagDiskQuota     = "disk-quota"
+	flagStoreMemory   = "store-memory"
+	flagIngestMemory  = "ingest-memory"
+	flagAnySigner     = "any-signer"
+	flagAdminToken    = "admin-token-file"
+	flagInsecureAdmin = "insecure-admin"
+
+	defaultStoreMemory  = "1GiB"
+	defaultIngestMemory = "512MiB"
+	// runtimeMemoryBytes is what a process holds besides store and ingest:
+	// code, HTTP and libp2p buffers.
+	runtimeMemoryBytes = 128 << 20
+)
+
+func indexerCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "indexer",
+		Usage: "run an indexer node: fetch chains, store multihashes, answer lookups",
+		Description: "Example:\n" +
+			"  signpost indexer --data /var/lib/signpost\n" +
+			"  curl -X PUT --data-binary @announce.cbor http://localhost:3001/announce\n" +
+			"  signpost find bafy... --find http://localhost:3000\n\n" +
+			"With --assigned-only the node takes publishers from an assigner only:\n" +
+			"  signpost indexer --data /var/lib/signpost --assigned-only",
+		OnUsageError: usageError,
+		Flags: append([]cli.Flag{
+			stringFlag(flagData, "", "`DIR` to keep the data in; made if absent (required)"),
+			stringFlag(flagListenFind, ":3000", "`ADDR` to answer lookups on"),
+			stringFlag(flagListenIngest, ":3001", "`ADDR` to take announces on"),
+			stringFlag(flagListenAdmin, "127.0.0.1:3002", "`ADDR` of the admin API"),
+			stringFlag(flagAdminToken, "", "`FILE` with the token admin callers must show"),
+			boolFlag(flagInsecureAdmin, "serve the admin API without a token even beyond loopback"),
+			metricsFlag(),
+			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
+			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
+			boolFlag(flagAnySigner, "accept advertisements signed by another peer than the provider they name"),
+			&cli.Float64Flag{Name: flagFreezeAt, Value: indexer.DefaultFreezePercent, EnvVars: env(flagFreezeAt),
+				Usage: "disk usage `PERCENT` at which the node stops taking new content; negative: never"},
+			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
+			stringFlag(flagStoreMemory, defaultStoreMemory, "`BYTES` of memory for the store"),
+			stringFlag(flagIngestMemory, defaultIngestMemory, "`BYTES` of memory for fetching and decoding"),
+			stringFlag(flagIndexSecret, "", "`FILE` with the pool's index secret; made if absent"),
+			logLevelFlag(),
+		}, gossipFlags(":3003")...),
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			cfg, err := indexerConfig(c)
+			if err != nil {
+				return err
+			}
+			return runIndexer(c, cfg)
+		},
+	}
+}
+
+func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
+	if cfg.Logger, err = newLogger(c); err != nil {
+		return cfg, err
+	}
+	if cfg.DataDir, err = dataDir(c); err != nil {
+		return cfg, err
+	}
+	cfg.Version = version
+	cfg.AssignedOnly = c.Bool(flagAssignedOnly)
+	cfg.AllowPrivate = c.Bool(flagAllowPrivate)
+	cfg.AnySigner = c.Bool(flagAnySigner)
+	cfg.FreezePercent = c.Float64(flagFreezeAt)
+	if cfg.FreezePercent == 0 || cfg.FreezePercent > 100 || math.IsNaN(cfg.FreezePercent) {
+		return cfg, misused("--%s %v: give a percentage above 0 and up to 100, or a negative number for never", flagFreezeAt, cfg.FreezePercent)
+	}
+	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory} {
+		if *to, err = byteSize(c, flag); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.StoreMemory < minStoreMemory || cfg.IngestMemory < minIngestMemory {
+		return cfg, misused("--%s needs at least 64MiB and --%s at least 32MiB", flagStoreMemory, flagIngestMemory)
+	}
+	if cfg.Key, err = loadIdentity(filepath.Join(cfg.DataDir, "identity.key")); err != nil {
+		return cfg, err
+	}
+	if file := c.String(flagIndexSecret); file != "" {
+		if cfg.IndexSecret, err = loadSecret(file); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.AdminToken, err = readToken(c.String(flagAdminToken)); err != nil {
+		return cfg, err
+	}
+	if err := admin.CheckListen(c.String(flagListenAdmin), cfg.AdminToken != "", c.Bool(flagInsecureAdmin)); err != nil {
+		return cfg, misused("--%s: %v", flagListenAdmin, err)
+	}
+	cfg.InsecureAdmin = c.Bool(flagInsecureAdmin)
+	cfg.Gossip, err = gossipConfig(c, cfg.Key, cfg.Logger)
+	return cfg, err
+}
+
+const (
+	minStoreMemory  = 64 << 20
+	minIngestMemory = 32 << 20
+)
+
+// readToken reads a token file; "" for no file.
+func readToken(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	token, err := admin.ReadTokenFile(file)
+	if err != nil {
+		return "", misused("--%s: %v", flagAdminToken, err)
+	}
+	return token, nil
+}
+
+func runIndexer(c *cli.Context, cfg indexer.Config) error {
+	var err error
+	listeners := listenerSet{c: c}
+	cfg.Find = listeners.open(flagListenFind)
+	cfg.Ingest = listeners.open(flagListenIngest)
+	cfg.Admin = listeners.open(flagListenAdmin)
+	cfg.Metrics = listeners.open(flagMetrics)
+	if listeners.err != nil {
+		return listeners.err
+	}
+	debug.SetMemoryLimit(cfg.StoreMemory + cfg.IngestMemory + runtimeMemoryBytes)
+	ix, err := indexer.Open(cfg)
+	if err != nil {
+		listeners.close()
+		return err
+	}
+	ready := readyIndexer(ix, cfg)
+	return serveThen(c, ready, ix.Run, ix.Close)
+}
+
+func readyIndexer(ix *indexer.Indexer, cfg indexer.Config) readyLine {
+	r := readyLine{
+		Ready: true, ID: ix.ID().String(), P2P: addrTexts(ix.P2PAddrs()),
+		Find: baseURL(cfg.Find), Ingest: baseURL(cfg.Ingest), Admin: baseURL(cfg.Admin),
+	}
+	if cfg.Metrics != nil {
+		r.Metrics = baseURL(cfg.Metrics)
+	}
+	return r
+}
+
+// listenerSet opens the listeners of several flags, all or none.
+type listenerSet struct {
+	c      *cli.Context
+	opened []net.Listener
+	err    error
+}
+
+// open returns the flag's listener; nil for "none" or after an error.
+func (s *listenerSet) open(flag string) net.Listener {
+	if s.err != nil || s.c.String(flag) == none {
+		return nil
+	}
+	ln, err := listen(s.c, flag)
+	if err != nil {
+		s.err = err
+		s.close()
+		return nil
+	}
+	s.opened = append(s.opened, ln)
+	return ln
+}
+
+func (s *listenerSet) close() {
+	for _, ln := range s.opened {
+		_ = ln.Close()
+	}
+}
+
+// serveThen prints the ready line, runs until the context ends, and closes.
+func serveThen(c *cli.Context, ready readyLine, run func(context.Context) error, closeAll func() error) error {
+	if err := ready.print(c.App.Writer); err != nil {
+		return errors.Join(fmt.Errorf("print ready line: %w", err), closeAll())
+	}
+	err := run(c.Context)
+	return errors.Join(err, closeAll())
+}

@@ -1,0 +1,97 @@
+// Command signpost runs and uses a content index for the decentralised web.
+//
+// The daemons are indexer, assigner and frontend; dev runs a whole pool in one
+// process. publish, announce, find and status are the hands-on tools over the
+// same packages. This package holds what touches the outside of a process:
+// flags and their environment variables, signals, exit codes, the ready line
+// and the identity key file; one file a subcommand.
+//
+// Exit codes: 0 done, 1 failed, 2 misused.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+const (
+	exitFailed  = 1
+	exitMisused = 2
+)
+
+// version is stamped by the linker: -X main.version=v1.2.3.
+var version = "dev"
+
+// misuse is an error of the person at the keyboard; it names the flag and the
+// remedy and makes the exit code 2.
+type misuse struct{ text string }
+
+func (m misuse) Error() string { return m.text }
+
+func misused(format string, args ...any) error { return misuse{fmt.Sprintf(format, args...)} }
+
+func main() { os.Exit(run(os.Args, os.Stdout, os.Stderr)) }
+
+// run is main with its outside passed in.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, flagsFirst(app, args))
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "signpost: %v\n", err)
+	var m misuse
+	if errors.As(err, &m) {
+		return exitMisused
+	}
+	return exitFailed
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintf(c.App.Writer, "signpost %s\n", c.App.Version) }
+	return &cli.App{
+		Name:                   "signpost",
+		Usage:                  "the content index of the decentralised web: who provides this CID?",
+		Version:                version,
+		Writer:                 stdout,
+		ErrWriter:              stderr,
+		HideHelpCommand:        true,
+		UseShortOptionHandling: false,
+		ExitErrHandler:         func(*cli.Context, error) {}, // run decides
+		OnUsageError:           usageError,
+		CommandNotFound:        nil,
+		Description: "Start here:  signpost dev --data ./signpost-data --demo .\n" +
+			"runs a whole pool, publishes a directory into it and finds it again.",
+		Commands: []*cli.Command{
+			devCommand(), indexerCommand(), assignerCommand(), frontendCommand(),
+			publishCommand(), findCommand(), announceCommand(), statusCommand(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return misused("unknown command %q; signpost --help lists them", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+func usageError(c *cli.Context, err error, _ bool) error {
+	return misused("%v; see %s --help", err, c.Command.HelpName)
+}
+
+// noArgs refuses stray arguments to commands that take none.
+func noArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return misused("%s takes no arguments, got %q; see signpost %s --help", c.Command.Name, c.Args().First(), c.Command.Name)
+	}
+	return nil
+}

@@ -1,0 +1,249 @@
+// Package indexer is the indexer role: it opens and joins the parts of one
+// node and runs them together.
+//
+//	announces ──► ingest ──► store ◄── find (clients, frontends)
+//	(HTTP, gossip)             ▲
+//	                         admin (assigner, operators)
+//
+// It decides what only a whole node can: whose announces are taken
+// (assignments), when the node freezes, and how a handoff is accepted. What is
+// stored and how belongs to package store; how chains are walked to package
+// ingest.
+//
+// Listeners are passed in open, so that the caller can name the flag when an
+// address cannot be had. Run serves until its context ends; everything it
+// started has ended when it returns. Close releases the store.
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/signpost-index/signpost/announce"
+	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/api/find"
+	"github.com/signpost-index/signpost/ingest"
+	"github.com/signpost-index/signpost/ingest/ipnisync"
+	"github.com/signpost-index/signpost/store"
+)
+
+// DefaultFreezePercent is the disk usage at which a node freezes, percent.
+// This is the one place it is written.
+const DefaultFreezePercent = 95
+
+// seenAnnounces is the length of the duplicate filter; announce.md section 4.
+const seenAnnounces = 64
+
+// Config of an indexer node. DataDir, Key and the three listeners are required.
+type Config struct {
+	DataDir             string
+	Key                 crypto.PrivKey
+	Find, Ingest, Admin net.Listener
+	Metrics             net.Listener           // nil: metrics on the admin listener only
+	Gossip              *announce.GossipConfig // nil: no gossip
+
+	// AssignedOnly takes announces only for publishers an assigner assigned.
+	AssignedOnly bool
+	// AllowPrivate lets publishers be dialled at private and loopback addresses.
+	AllowPrivate bool
+	// AnySigner accepts ads whose signer is not the provider they name.
+	AnySigner bool
+	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
+	// never freezes by itself; 0 means DefaultFreezePercent.
+	FreezePercent float64
+	// DiskQuotaBytes bounds the data directory; 0 for none. Usage is the larger
+	// of the file system's and data/quota.
+	DiskQuotaBytes int64
+	StoreMemory    int64 // bytes, 0 for the store's default
+	IngestMemory   int64 // bytes, 0 for ingest.DefaultMemoryBytes
+	// IndexSecret is the pool's secret; the store is bound to it on first use.
+	IndexSecret []byte
+	// AdminToken is asked of admin callers; empty leaves a loopback listener open.
+	AdminToken string
+	// InsecureAdmin leaves the admin listener open wherever it listens.
+	InsecureAdmin bool
+	Version       string
+	Logger        *slog.Logger
+}
+
+// Indexer is one node. It is safe for concurrent use.
+type Indexer struct {
+	cfg      Config
+	log      *slog.Logger
+	id       peer.ID
+	store    *store.Store
+	ingester *ingest.Ingester
+	client   *ipnisync.Client
+	gossip   *announce.Gossip
+	seen     *announce.Seen
+	registry *prometheus.Registry
+	disk     *diskWatch
+
+	mu         sync.Mutex       // guards unassigned
+	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the data directory and joins the parts; nothing is served yet.
+// The listeners belong to the Indexer once Open has returned without error.
+func Open(cfg Config) (*Indexer, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.FreezePercent == 0 {
+		cfg.FreezePercent = DefaultFreezePercent
+	}
+	id, err := peer.IDFromPrivateKey(cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("open indexer: %w", err)
+	}
+	ix := &Indexer{
+		cfg: cfg, log: cfg.Logger.With("indexer", id), id: id,
+		seen:       announce.NewSeen(seenAnnounces),
+		registry:   prometheus.NewRegistry(),
+		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate}),
+		unassigned: make(map[peer.ID]bool),
+	}
+	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := ix.open(); err != nil {
+		return nil, errors.Join(err, ix.Close())
+	}
+	return ix, nil
+}
+
+func (ix *Indexer) open() error {
+	start := time.Now()
+	if err := bindSecret(ix.cfg.DataDir, ix.cfg.IndexSecret); err != nil {
+		return err
+	}
+	st, err := store.Open(store.Config{
+		Dir: storeDir(ix.cfg.DataDir), MemoryBytes: ix.cfg.StoreMemory,
+		Logger: ix.log, Registerer: ix.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	ix.store = st
+	ix.disk = newDiskWatch(ix)
+	ix.ingester, err = ingest.Open(ingest.Config{
+		Store: st,
+		Dial: func(ai peer.AddrInfo) (ingest.Publisher, error) {
+			p, err := ix.client.Publisher(ai)
+			if err != nil {
+				return nil, err
+			}
+			return p, nil
+		},
+		Allow:       ix.allow,
+		MayPublish:  ix.mayPublish(),
+		Failed:      func(_ peer.ID, head cid.Cid, _ error) { ix.seen.Forget(head) },
+		MemoryBytes: ix.cfg.IngestMemory,
+		Logger:      ix.log, Registerer: ix.registry,
+	})
+	if err != nil {
+		return err
+	}
+	if ix.cfg.Gossip != nil {
+		if ix.gossip, err = announce.OpenGossip(*ix.cfg.Gossip); err != nil {
+			return fmt.Errorf("open gossip: %w", err)
+		}
+	}
+	ix.log.Info("opened", "data", ix.cfg.DataDir, "frozen", st.Frozen(), "publishers", len(st.Publishers()), "elapsed", time.Since(start))
+	return nil
+}
+
+// ID is the node's peer ID.
+func (ix *Indexer) ID() peer.ID { return ix.id }
+
+// P2PAddrs are the addresses of the gossip host, with /p2p/; nil without gossip.
+func (ix *Indexer) P2PAddrs() []multiaddr.Multiaddr {
+	if ix.gossip == nil {
+		return nil
+	}
+	return ix.gossip.Addrs()
+}
+
+// Run serves until ctx ends or a part fails, and returns when all has stopped.
+// The order of stopping: listeners drain, ingest ends, the store stays open
+// until Close.
+func (ix *Indexer) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	serve := func(ln net.Listener, h http.Handler) {
+		if ln != nil {
+			g.Go(func() error { return api.Serve(ctx, ln, h, ix.log) })
+		}
+	}
+	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
+	serve(ix.cfg.Find, find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version}))
+	serve(ix.cfg.Ingest, ix.ingestHandler())
+	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Metrics: metrics, Pprof: true, Logger: ix.log}))
+	serve(ix.cfg.Metrics, metrics)
+	g.Go(func() error { return ix.ingester.Run(ctx) })
+	g.Go(func() error { return ix.disk.run(ctx) })
+	if ix.gossip != nil {
+		g.Go(func() error { return ix.gossip.Run(ctx, ix.hear) })
+	}
+	return g.Wait()
+}
+
+// Close ends what Run left open. It is safe to call twice and without Run.
+func (ix *Indexer) Close() error {
+	ix.closeOnce.Do(func() {
+		var errs []error
+		if ix.gossip != nil {
+			errs = append(errs, ix.gossip.Close())
+		}
+		if ix.ingester != nil {
+			errs = append(errs, ix.ingester.Close())
+		}
+		ix.client.Close()
+		if ix.store != nil {
+			start := time.Now()
+			errs = append(errs, ix.store.Close())
+			ix.log.Info("closed", "elapsed", time.Since(start))
+		}
+		ix.closeErr = errors.Join(errs...)
+	})
+	return ix.closeErr
+}
+
+// allow decides whose chains this node follows.
+func (ix *Indexer) allow(publisher peer.ID) error {
+	if !ix.cfg.AssignedOnly {
+		return nil
+	}
+	if ix.isAssigned(publisher) {
+		return nil
+	}
+	return announce.ErrNotAllowed
+}
+
+func (ix *Indexer) isAssigned(publisher peer.ID) bool {
+	_, ok := ix.store.Assignment(publisher)
+	return ok
+}
+
+func (ix *Indexer) mayPublish() func(signer, provider peer.ID) bool {
+	if ix.cfg.AnySigner {
+		return func(peer.ID, peer.ID) bool { return true }
+	}
+	return nil
+}

@@ -1,0 +1,488 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/ingest/ipnisync"
+	"github.com/signpost-index/signpost/ingest/schema"
+	"github.com/signpost-index/signpost/store"
+)
+
+const (
+	vectorHead     = "baguqeera2ocl5mgh7zoitqrmfykahhhsgsgl7o53oluagt7ffqvaxxrazjiq"
+	vectorCBORHead = "bafyreicfkkluoysgt3y7ngjo4uaiyuc6neuq7pk2gg2gk6kxkm2l6zwvlq"
+)
+
+// TestVectorChainEndsAsTheSpecSays applies the recorded chain: state after
+// chain-11 as the vectors' README gives it.
+func TestVectorChainEndsAsTheSpecSays(t *testing.T) {
+	c := vectorChain(t, vectorHead)
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+
+	hamt := testMultihashes(t, "hamt1000", 1000)
+	n.wantFound(hamt, "context-hamt")
+	p, ok, err := n.store.Provider(c.id())
+	if err != nil || !ok {
+		t.Fatalf("provider: %v, %v", ok, err)
+	}
+	if len(p.Addrs) == 0 {
+		t.Error("provider has no address")
+	}
+	if p.Extended == nil || len(p.Extended.Providers) == 0 {
+		t.Error("the chain-level extended providers of chain-07 were wiped by chain-08")
+	}
+	contexts := make(map[string]int)
+	for _, name := range vectorMultihashes(t, c) {
+		for _, v := range n.found(name) {
+			contexts[string(v.ContextID)]++
+		}
+	}
+	if contexts["context-one"] != 15 {
+		t.Errorf("context-one has %d multihashes, want 15", contexts["context-one"])
+	}
+	if contexts["context-two"] != 0 {
+		t.Errorf("context-two was removed, found %d", contexts["context-two"])
+	}
+	binary := 0
+	for ctx, k := range contexts {
+		if ctx != "context-one" && ctx != "context-hamt" {
+			binary += k
+		}
+	}
+	if binary != 5 {
+		t.Errorf("the binary context has %d multihashes, want 5", binary)
+	}
+}
+
+// vectorMultihashes decodes every entry chunk of the chain's ads.
+func vectorMultihashes(t *testing.T, c *testChain) []multihash.Multihash {
+	t.Helper()
+	seen := make(map[string]bool)
+	var out []multihash.Multihash
+	for ad := c.head; ad.Defined(); {
+		b, err := c.mem.Block(context.Background(), ad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := schema.DecodeAdvertisement(ad, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for e := a.Entries; e != schema.NoEntries && e.Defined(); {
+			b, err := c.mem.Block(context.Background(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chunk, err := schema.DecodeEntryChunk(e, b)
+			if err != nil {
+				break // the HAMT
+			}
+			for _, mh := range chunk.Entries {
+				if !seen[string(mh)] {
+					seen[string(mh)] = true
+					out = append(out, mh)
+				}
+			}
+			e = chunk.Next
+		}
+		ad = a.PreviousID
+	}
+	return out
+}
+
+func TestCBORVectorChainIsApplied(t *testing.T) {
+	c := vectorChain(t, vectorCBORHead)
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	for _, mh := range vectorMultihashes(t, c) {
+		if v := n.found(mh); len(v) != 0 {
+			t.Errorf("cbor-04 removes what cbor-01 put, found %v", v)
+		}
+	}
+}
+
+func TestPutRemovePutGivesOnlyTheLast(t *testing.T) {
+	c := newTestChain(t)
+	old, fresh, kept := testMultihashes(t, "old", 25), testMultihashes(t, "new", 25), testMultihashes(t, "kept", 5)
+	c.put("ctx", old)
+	c.put("other", kept)
+	c.remove("ctx")
+	c.put("ctx", fresh)
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	n.wantGone(old)
+	n.wantFound(fresh, "ctx")
+	n.wantFound(kept, "other")
+}
+
+func TestMetadataUpdateReachesAllMultihashes(t *testing.T) {
+	c := newTestChain(t)
+	mhs := testMultihashes(t, "a", 30)
+	c.put("ctx", mhs)
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	md := []byte{0xa0, 0x12, 0x00}
+	c.ad(schema.Advertisement{ContextID: []byte("ctx"), Metadata: md})
+	n.sync(c)
+	for _, mh := range mhs {
+		if v := n.found(mh); len(v) != 1 || string(v[0].Metadata) != string(md) {
+			t.Fatalf("found %v, want metadata %x", v, md)
+		}
+	}
+}
+
+// TestAnnounceOfForeignCIDChangesNothing: only the signed head and its
+// ancestors are applied, whatever an announce names.
+func TestAnnounceOfForeignCIDChangesNothing(t *testing.T) {
+	c := newTestChain(t)
+	mhs := testMultihashes(t, "a", 10)
+	head := c.put("ctx", mhs)
+	// A removal signed by the provider that its publisher never made its head.
+	evil := c.remove("ctx")
+	c.setHead(head)
+	n := openNode(t, vfs.NewMem(), c)
+	n.notify(c, evil)
+	n.until("the foreign head failed", func() bool { return len(n.failed) > 0 })
+	n.idle()
+	n.wantFound(mhs, "ctx")
+	if _, known, _ := n.store.AdState(evil); known {
+		t.Error("the foreign ad was taken on")
+	}
+}
+
+// TestHeadSignedByStrangerIsRefused: the publisher client would refuse it; an
+// ingester over any Publisher trusts the client with that, so this goes
+// through the real client.
+func TestUnsignedAndTamperedAdsAreRejectedAndTheChainGoesOn(t *testing.T) {
+	var file struct {
+		Vectors []struct {
+			Name, Kind, File, Expect string
+			CID                      string `json:"cid"`
+		}
+	}
+	readJSON(t, "negative.json", &file)
+	for _, v := range file.Vectors {
+		if v.Kind != "ad" || v.CID == "" {
+			continue
+		}
+		t.Run(v.Name, func(t *testing.T) {
+			raw, err := os.ReadFile(filepath.Join("testdata", v.File))
+			if err != nil {
+				t.Fatal(err)
+			}
+			testBadAd(t, mustCID(t, v.CID), raw)
+		})
+	}
+}
+
+// testBadAd puts a bad ad at the bottom of a chain with a good one on top.
+func testBadAd(t *testing.T, bad cid.Cid, raw []byte) {
+	c := chainOf(t, vectorKey(t, "provider"))
+	c.mem.PutCID(bad, raw)
+	c.head = bad
+	mhs := testMultihashes(t, "good", 10)
+	c.put("good", mhs)
+	n := openNode(t, vfs.NewMem(), c)
+	n.notify(c, c.head)
+	_, err := schema.DecodeAdvertisement(bad, raw)
+	if err != nil { // undecodable: the walk cannot go on, and says so
+		n.until("the sync failed", func() bool { return len(n.failed) > 0 })
+		n.i.Forget(c.id())
+		n.idle()
+		if p := n.store.Progress(c.id()); p.Mark.Ad.Defined() {
+			t.Errorf("mark %s stands above a gap", p.Mark.Ad)
+		}
+		return
+	}
+	// Ads whose predecessor is not served end the same way; give them none.
+	ad, err := schema.DecodeAdvertisement(bad, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ad.PreviousID.Defined() {
+		n.i.Forget(c.id())
+		n.idle()
+		return
+	}
+	n.idle()
+	n.wantFound(mhs, "good")
+	st := n.verdict(bad)
+	if st.Verdict == store.Rejected && st.Reason == "" {
+		t.Error("rejected without a reason")
+	}
+}
+
+func TestWrongSignerIsRejectedUnlessPolicyAllows(t *testing.T) {
+	stranger := newTestChain(t)
+	victim := newTestChain(t)
+	mhs := testMultihashes(t, "v", 10)
+	victim.put("ctx", mhs)
+	ad := stranger.ad(schema.Advertisement{Provider: victim.id().String(), ContextID: []byte("ctx"), IsRm: true})
+
+	n := openNode(t, vfs.NewMem(), victim, stranger)
+	n.sync(victim)
+	n.sync(stranger)
+	n.wantFound(mhs, "ctx")
+	if st := n.verdict(ad); st.Verdict != store.Rejected || st.Reason == "" {
+		t.Errorf("verdict %v (%s), want rejected with a reason", st.Verdict, st.Reason)
+	}
+
+	n2 := openNode(t, vfs.NewMem(), victim, stranger)
+	n2.i.cfg.MayPublish = func(peer.ID, peer.ID) bool { return true }
+	n2.sync(victim)
+	n2.sync(stranger)
+	n2.wantGone(mhs)
+}
+
+func TestMissingEntriesRejectTheAdAndTheChainGoesOn(t *testing.T) {
+	c := newTestChain(t)
+	gone := testMultihashes(t, "gone", 30)
+	kept := testMultihashes(t, "kept", 30)
+	entries := c.entries(gone, 10)
+	bad := c.ad(schema.Advertisement{ContextID: []byte("gone"), Metadata: bitswap, Entries: entries})
+	c.put("kept", kept)
+	chunk, err := c.mem.Block(context.Background(), entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := schema.DecodeEntryChunk(entries, chunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mem.Delete(first.Next) // the second chunk answers 404
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	n.wantFound(kept, "kept")
+	n.wantGone(gone) // nothing stored half
+	if st := n.verdict(bad); st.Verdict != store.Rejected || st.Reason == "" {
+		t.Errorf("verdict %v (%s), want rejected with a reason", st.Verdict, st.Reason)
+	}
+}
+
+func TestTransientErrorStopsThePublisherAndIsRetried(t *testing.T) {
+	c := newTestChain(t)
+	a, b := testMultihashes(t, "a", 10), testMultihashes(t, "b", 10)
+	c.put("a", a)
+	entries := c.entries(b, 10)
+	c.ad(schema.Advertisement{ContextID: []byte("b"), Metadata: bitswap, Entries: entries})
+	c.setFault(func(k cid.Cid, _ ipnisync.Hint) error {
+		if k == entries {
+			return errors.New("503")
+		}
+		return nil
+	})
+	n := openNode(t, vfs.NewMem(), c)
+	n.notify(c, c.head)
+	n.until("the sync failed twice", func() bool { return len(n.failed) > 1 })
+	n.wantFound(a, "a")
+	n.wantGone(b)
+	p, ok, err := n.store.Provider(c.id())
+	if err != nil || !ok || p.LastError == "" {
+		t.Errorf("provider %v %v: LastError %q, want the trouble named", ok, err, p.LastError)
+	}
+	c.setFault(nil)
+	n.idle()
+	n.wantFound(b, "b")
+}
+
+// TestInterruptedScanGoesOnWhereItWas: the part scanned before the fault is
+// not fetched again, and the order of effects holds.
+func TestInterruptedScanGoesOnWhereItWas(t *testing.T) {
+	c := newTestChain(t)
+	old, fresh := testMultihashes(t, "old", 10), testMultihashes(t, "new", 10)
+	c.put("ctx", old)
+	bottom := c.remove("ctx")
+	for range 2 * pendingBatch {
+		c.ad(schema.Advertisement{}) // address-only
+	}
+	c.put("ctx", fresh)
+	c.setFault(func(k cid.Cid, _ ipnisync.Hint) error {
+		if k == bottom {
+			return errors.New("connection reset")
+		}
+		return nil
+	})
+	n := openNode(t, vfs.NewMem(), c)
+	n.notify(c, c.head)
+	n.until("the scan failed", func() bool { return len(n.failed) > 0 })
+	if p := n.store.Progress(c.id()); p.Pending < 2*pendingBatch {
+		t.Errorf("%d ads are pending after a scan over %d", p.Pending, 2*pendingBatch)
+	}
+	n.wantGone(fresh) // nothing is applied above a gap
+	c.setFault(nil)
+	n.idle()
+	n.wantGone(old)
+	n.wantFound(fresh, "ctx")
+}
+
+func TestNewerHeadsAreFollowed(t *testing.T) {
+	c := newTestChain(t)
+	n := openNode(t, vfs.NewMem(), c)
+	var all []multihash.Multihash
+	for k := range 5 {
+		mhs := testMultihashes(t, string(rune('a'+k)), 15)
+		all = append(all, mhs...)
+		c.put("ctx", mhs)
+		n.sync(c)
+	}
+	n.wantFound(all, "ctx")
+	first := n.store.Progress(c.id()).Mark
+	c.remove("ctx")
+	n.sync(c)
+	n.wantGone(all)
+	if last := n.store.Progress(c.id()).Mark; last.Pos <= first.Pos {
+		t.Errorf("positions do not grow: %d after %d", last.Pos, first.Pos)
+	}
+}
+
+func TestFrozenNodeTakesRemovalsAndMetadataOnly(t *testing.T) {
+	c := newTestChain(t)
+	a, b, fresh := testMultihashes(t, "a", 10), testMultihashes(t, "b", 10), testMultihashes(t, "new", 10)
+	c.put("a", a)
+	c.put("b", b)
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	if err := n.store.Freeze(timeNow()); err != nil {
+		t.Fatal(err)
+	}
+	entries := c.entries(fresh, 10)
+	skipped := c.ad(schema.Advertisement{ContextID: []byte("new"), Metadata: bitswap, Entries: entries})
+	c.remove("a")
+	md := []byte{0xa0, 0x12, 0x00}
+	c.ad(schema.Advertisement{ContextID: []byte("b"), Metadata: md})
+	n.sync(c)
+	n.wantGone(fresh)
+	n.wantGone(a)
+	for _, mh := range b {
+		if v := n.found(mh); len(v) != 1 || string(v[0].Metadata) != string(md) {
+			t.Fatalf("found %v, want metadata %x", v, md)
+		}
+	}
+	if c.timesAsked(entries) != 0 {
+		t.Error("a frozen node fetched entries")
+	}
+	if st := n.verdict(skipped); st.Verdict != store.SkippedFrozen {
+		t.Errorf("verdict %v, want skipped while frozen", st.Verdict)
+	}
+}
+
+func TestRestartResumesUnasked(t *testing.T) {
+	c := newTestChain(t)
+	mhs := testMultihashes(t, "a", 40)
+	entries := c.entries(mhs, 10)
+	c.ad(schema.Advertisement{ContextID: []byte("a"), Metadata: bitswap, Entries: entries})
+	broken := true
+	c.setFault(func(k cid.Cid, _ ipnisync.Hint) error {
+		if broken && k == entries {
+			return errors.New("reset")
+		}
+		return nil
+	})
+	fs := vfs.NewMem()
+	n := openNode(t, fs, c)
+	if err := n.store.SetPublisherAddrs(c.id(), []string{"/ip4/127.0.0.1/tcp/1/http"}); err != nil {
+		t.Fatal(err)
+	}
+	n.notify(c, c.head)
+	n.until("the sync failed", func() bool { return len(n.failed) > 0 })
+	n.close()
+	c.setFault(nil)
+
+	again := openNode(t, fs, c)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- again.i.Run(ctx) }()
+	again.until("everything is applied", func() bool { return again.store.Progress(c.id()).Mark.Ad == c.head })
+	again.wantFound(mhs, "a")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestResyncAppliesAgainWithoutMovingTheMark(t *testing.T) {
+	c := newTestChain(t)
+	a, b := testMultihashes(t, "a", 10), testMultihashes(t, "b", 10)
+	c.put("a", a)
+	c.remove("a")
+	c.put("b", b)
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	mark := n.store.Progress(c.id()).Mark
+	addrs := parseAddrs([]string{"/ip4/127.0.0.1/tcp/1/http"})
+	if err := n.i.Sync(c.id(), SyncOptions{Addrs: addrs, Resync: true}); err != nil {
+		t.Fatal(err)
+	}
+	n.idle()
+	n.wantGone(a)
+	n.wantFound(b, "b")
+	if got := n.store.Progress(c.id()).Mark; got != mark {
+		t.Errorf("mark moved from %v to %v", mark, got)
+	}
+}
+
+func TestDepthLimitCountsOlderAdsAsDone(t *testing.T) {
+	c := newTestChain(t)
+	old, fresh := testMultihashes(t, "old", 10), testMultihashes(t, "new", 10)
+	lost := c.put("old", old)
+	c.put("new", fresh)
+	c.mem.Delete(lost) // truncated history
+	n := openNode(t, vfs.NewMem(), c)
+	addrs := parseAddrs([]string{"/ip4/127.0.0.1/tcp/1/http"})
+	if err := n.i.Sync(c.id(), SyncOptions{Addrs: addrs, Depth: 1}); err != nil {
+		t.Fatal(err)
+	}
+	n.idle()
+	n.wantFound(fresh, "new")
+	if got := n.store.Progress(c.id()).Mark.Ad; got != c.head {
+		t.Errorf("mark %s, want %s", got, c.head)
+	}
+}
+
+func TestNotAllowedPublisherIsRefused(t *testing.T) {
+	c := newTestChain(t)
+	c.put("a", testMultihashes(t, "a", 1))
+	n := openNode(t, vfs.NewMem(), c)
+	no := errors.New("not ours")
+	n.i.cfg.Allow = func(peer.ID) error { return no }
+	if err := n.i.Notify(peer.AddrInfo{ID: c.id()}, c.head); !errors.Is(err, no) {
+		t.Errorf("Notify: %v, want %v", err, no)
+	}
+}
+
+func TestClosedIngesterRefusesWork(t *testing.T) {
+	c := newTestChain(t)
+	n := openNode(t, vfs.NewMem(), c)
+	if err := n.i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.i.Notify(peer.AddrInfo{ID: c.id()}, cid.Undef); !errors.Is(err, ErrClosed) {
+		t.Errorf("Notify after Close: %v", err)
+	}
+}
+
+// TestSecpKeyChain: a chain signed with another key type is followed.
+func TestOtherKeyTypesAreFollowed(t *testing.T) {
+	for _, name := range []string{"rsa-provider", "secp256k1-provider"} {
+		t.Run(name, func(t *testing.T) {
+			var key crypto.PrivKey = vectorKey(t, name)
+			c := chainOf(t, key)
+			mhs := testMultihashes(t, name, 12)
+			c.put("ctx", mhs)
+			n := openNode(t, vfs.NewMem(), c)
+			n.sync(c)
+			n.wantFound(mhs, "ctx")
+		})
+	}
+}
