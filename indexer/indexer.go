@@ -162,7 +162,9 @@ func (ix *Indexer) open() error {
 		return err
 	}
 	if ix.cfg.Gossip != nil {
-		if ix.gossip, err = announce.OpenGossip(*ix.cfg.Gossip); err != nil {
+		gossip := *ix.cfg.Gossip
+		gossip.Registerer = ix.registry
+		if ix.gossip, err = announce.OpenGossip(gossip); err != nil {
 			return fmt.Errorf("open gossip: %w", err)
 		}
 	}

@@ -21,7 +21,7 @@ func (ix *Indexer) hear(_ context.Context, a announce.Announce) error {
 	if err := ix.allow(a.Publisher.ID); err != nil {
 		return err
 	}
-	if !ix.seen.Add(a.Head) {
+	if ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Head) {
 		return nil
 	}
 	err := ix.ingester.Notify(a.Publisher, a.Head)
@@ -35,6 +35,13 @@ func (ix *Indexer) hear(_ context.Context, a announce.Announce) error {
 		ix.log.Debug("announce taken", "publisher", a.Publisher.ID, "head", a.Head, "direct", a.Direct)
 	}
 	return err
+}
+
+// settled says whether the announced ad has its verdict already, as part of
+// this publisher's chain: then there is nothing to do.
+func (ix *Indexer) settled(publisher peer.ID, head cid.Cid) bool {
+	st, ok, err := ix.store.AdState(head)
+	return err == nil && ok && st.Publisher == publisher && st.Verdict != store.Pending
 }
 
 // ingestHandler serves the ingest port: announces, sync status, health

@@ -35,12 +35,20 @@ type Run struct {
 	Ongoing   bool       `json:",omitempty"`
 	Elapsed   string     `json:",omitempty"`
 	Error     string     `json:",omitempty"`
+
+	start time.Time // StartTime is rounded to the second
+}
+
+func startRun() Run {
+	now := time.Now()
+	return Run{StartTime: now.UTC().Truncate(time.Second), Ongoing: true, start: now}
 }
 
 func (r *Run) finish(now time.Time, err error) {
 	r.Ongoing = false
-	r.EndTime = &now
-	r.Elapsed = now.Sub(r.StartTime).Round(durationDigits).String()
+	end := now.UTC().Truncate(time.Second)
+	r.EndTime = &end
+	r.Elapsed = now.Sub(r.start).Round(durationDigits).String()
 	if err != nil {
 		r.Error = err.Error()
 	}
@@ -128,7 +136,7 @@ type statusEntry struct {
 func (e *statusEntry) begin() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	run := Run{StartTime: time.Now(), Ongoing: true}
+	run := startRun()
 	e.s.Scan = &ScanRun{Run: run}
 	e.s.Processing = &ProcessingRun{Run: run}
 	e.s.Download = &DownloadRun{Run: run}
@@ -209,7 +217,7 @@ func (e *statusEntry) snapshot(now time.Time) SyncStatus {
 	s.DownloadHistory = slices.Clone(s.DownloadHistory)
 	if s.Scan != nil {
 		scan, proc, down := *s.Scan, *s.Processing, *s.Download
-		elapsed := now.Sub(scan.StartTime).Round(durationDigits).String()
+		elapsed := now.Sub(scan.start).Round(durationDigits).String()
 		scan.Elapsed, proc.Elapsed, down.Elapsed = elapsed, elapsed, elapsed
 		s.Scan, s.Processing, s.Download = &scan, &proc, &down
 	}

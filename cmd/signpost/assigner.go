@@ -80,7 +80,8 @@ func runAssigner(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	gossip, err := openGossip(c, key, log)
+	reg := newRegistry()
+	gossip, err := openGossip(c, key, log, reg)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,6 @@ func runAssigner(c *cli.Context) error {
 		listeners.close()
 		return errors.Join(misused("--%s none: the assigner needs a listener to take announces on", flagListen), closeGossip(gossip))
 	}
-	reg := newRegistry()
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Members: members,
 		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll),
@@ -160,11 +160,12 @@ func optionalIdentity(file string) (crypto.PrivKey, error) {
 	return key, err
 }
 
-func openGossip(c *cli.Context, key crypto.PrivKey, log *slog.Logger) (*announce.Gossip, error) {
+func openGossip(c *cli.Context, key crypto.PrivKey, log *slog.Logger, reg prometheus.Registerer) (*announce.Gossip, error) {
 	cfg, err := gossipConfig(c, key, log)
 	if err != nil || cfg == nil {
 		return nil, err
 	}
+	cfg.Registerer = reg
 	g, err := announce.OpenGossip(*cfg)
 	if err != nil {
 		return nil, err

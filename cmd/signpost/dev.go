@@ -181,7 +181,7 @@ func (p *devPool) openAssigner() error {
 	if err != nil {
 		return err
 	}
-	gossip, err := openGossip(p.c, key, p.log)
+	gossip, err := openGossip(p.c, key, p.log, nil)
 	if err != nil {
 		return err
 	}

@@ -63,11 +63,12 @@ type chainWriter struct {
 	chain chain
 	codec schema.Codec
 	tmp   string
+	step  func(name string)   // see Publisher
 	dirs  map[string]struct{} // with names not yet durable
 }
 
-func (c chain) writer(codec schema.Codec, tmp string) *chainWriter {
-	return &chainWriter{chain: c, codec: codec, tmp: tmp, dirs: make(map[string]struct{})}
+func (p *Publisher) chainWriter(tmp string) *chainWriter {
+	return &chainWriter{chain: p.chain, codec: p.cfg.Codec, tmp: tmp, step: p.step, dirs: make(map[string]struct{})}
 }
 
 // put writes a block, unless it is there already, and returns its CID.
@@ -88,9 +89,11 @@ func (w *chainWriter) put(block []byte) (cid.Cid, error) {
 	if err := writeFile(tmp, block); err != nil {
 		return cid.Undef, fmt.Errorf("write block %s: %w", k, err)
 	}
+	w.step("block written")
 	if err := os.Rename(tmp, path); err != nil {
 		return cid.Undef, fmt.Errorf("write block %s: %w", k, err)
 	}
+	w.step("block in place")
 	return k, nil
 }
 

@@ -45,7 +45,7 @@ func (p *Publisher) edit(fn func(d *draft) error) error {
 	s := p.now.Load()
 	d := &draft{
 		p: p, before: s, next: s.clone(), addrs: p.addrs, metadata: p.metadata,
-		w: p.chain.writer(p.cfg.Codec, work),
+		w: p.chainWriter(work),
 	}
 	defer d.undo()
 	if err := fn(d); err != nil {
@@ -82,7 +82,6 @@ func (d *draft) ad(a schema.Advertisement) (cid.Cid, error) {
 	if err != nil {
 		return cid.Undef, err
 	}
-	d.p.step("ad")
 	d.dirty = true
 	d.next.head = k
 	d.next.ads++
@@ -116,7 +115,7 @@ func (d *draft) keep(work, name string, contextID []byte) (string, error) {
 		return "", err
 	}
 	d.moved = append(d.moved, kept)
-	d.p.step("file")
+	d.p.step("file in place")
 	return kept, nil
 }
 
@@ -244,7 +243,6 @@ func (d *draft) addEntries(ctx context.Context, c *content, src *source, m *mete
 	if err != nil {
 		return err
 	}
-	d.p.step("entries")
 	for _, entries := range heads {
 		k, err := d.ad(schema.Advertisement{Entries: entries, ContextID: c.rec.ContextID, Metadata: c.rec.Metadata})
 		if err != nil {

@@ -57,28 +57,28 @@ func TestCrashBetweenTheWritesOfAChange(t *testing.T) {
 		want   string // the chain afterwards
 	}{
 		{"first content", nil, 0, "put put"},
-		{"a CAR, several ads", adding(car), 8, "put put put again again"},
+		{"a CAR, several ads", adding(car), 19, "put put put again again"},
 		{"changed content", func(p *Publisher) error {
 			if err := os.WriteFile(filepath.Join(content, "a"), []byte("changed"), 0o644); err != nil {
 				return err
 			}
 			return adding(content)(p)
-		}, 6, "put put remove put"},
+		}, 11, "put put remove put"},
 		{"removal", func(p *Publisher) error {
 			_, err := p.Remove(t.Context(), other)
 			if errors.Is(err, ErrNotPublished) {
 				return nil
 			}
 			return err
-		}, 3, "put put remove"},
+		}, 4, "put put remove"},
 		{"metadata", func(p *Publisher) error {
 			_, err := p.UpdateMetadata(t.Context(), both)
 			return err
-		}, 4, "put put again again"},
+		}, 6, "put put again again"},
 		{"addresses", func(p *Publisher) error {
 			_, err := p.SetAddrs(t.Context(), []multiaddr.Multiaddr{multiaddr.StringCast("/dns4/b.example/tcp/1/http")})
 			return err
-		}, 3, "put put address"},
+		}, 4, "put put address"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(content, "a"), []byte("hello"), 0o644); err != nil {

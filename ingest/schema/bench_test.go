@@ -68,6 +68,19 @@ func BenchmarkChunkDecoder(b *testing.B) {
 			}
 			reportChunks(b, block)
 		})
+		b.Run("bindnode/"+codec.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := CheckBlock(c, block); err != nil {
+					b.Fatal(err)
+				}
+				e, err := referenceDecode[referenceChunk](codec, "EntryChunk", block)
+				if err != nil || len(e.Entries) != benchEntries {
+					b.Fatal(err)
+				}
+			}
+			reportChunks(b, block)
+		})
 		b.Run("hash/"+codec.String(), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

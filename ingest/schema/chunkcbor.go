@@ -106,15 +106,12 @@ func (d *ChunkDecoder) cborNext() bool {
 		return false
 	}
 	major, n, ok := w.cborHead()
-	if !ok || major != cborBytes || n > uint64(len(w.b)-w.pos) {
+	if !ok || major != cborBytes || n == 0 || n > 1+maxLinkBytes || n > uint64(len(w.b)-w.pos) {
 		return false
 	}
-	text := w.b[w.pos : w.pos+int(n)]
-	if len(text) == 0 || text[0] != 0 {
-		return false
-	}
-	c, err := cid.Cast(text[1:])
-	if err != nil {
+	link := w.b[w.pos : w.pos+int(n)]
+	c, err := cid.Cast(link[1:])
+	if err != nil || link[0] != 0 {
 		return false
 	}
 	d.chunk.Next = c

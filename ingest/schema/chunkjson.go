@@ -151,7 +151,7 @@ func (d *ChunkDecoder) jsonNext() bool {
 		return false
 	}
 	c, err := cid.Decode(string(text))
-	if err != nil {
+	if err != nil || c.ByteLen() > maxLinkBytes {
 		return false
 	}
 	d.chunk.Next = c

@@ -33,7 +33,7 @@ func TestClassify(t *testing.T) {
 		{"HAMT", DagCBOR, "\xa2\x61a\x39\xff\xff\x64hamt\xa0", KindHAMT},
 		{"list", DagCBOR, "\x80", KindUnknown},
 	} {
-		t.Run(tt.codec.String()+" "+tt.name, func(t *testing.T) {
+		t.Run(tt.codec.String()+" "+tt.name+" is "+tt.want.String(), func(t *testing.T) {
 			got, err := Classify(LinkOf(tt.codec, []byte(tt.block)), []byte(tt.block))
 			if err != nil || got != tt.want {
 				t.Errorf("%v, %v, want %v", got, err, tt.want)

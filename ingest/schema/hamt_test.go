@@ -137,6 +137,18 @@ func TestHAMTKeysComeInBatchesAndInOrder(t *testing.T) {
 	same(t, "order", mhs, want)
 }
 
+func TestHAMTsMayBeDagCBOR(t *testing.T) {
+	b := new(blocks)
+	leaf := b.put(DagCBOR, "\x82\x41\x01\x81\x81\x82\x43\x00\x01a\xf5")
+	link := "\xd8\x2a\x58\x25\x00" + string(leaf.Bytes())
+	root := b.put(DagCBOR, "\xa3\x64hamt\x82\x41\x03\x82"+link+"\xa1\x71Link__HashMapNode"+link+"\x67hashAlg\x18\x22\x6abucketSize\x03")
+	mhs, _, err := walk(b, root, HAMTLimits{}, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "multihashes", mhs, []multihash.Multihash{{0, 1, 'a'}, {0, 1, 'a'}})
+}
+
 func TestHAMTFormsMayBeMixed(t *testing.T) {
 	const key, mapKey = `{"/":{"bytes":"AAT00000"}}`, `{"key":{"/":{"bytes":"AAT00001"}},"value":true}`
 	b := new(blocks)

@@ -92,16 +92,26 @@ type linkSlot struct {
 	dst   *cid.Cid
 }
 
-// maxLinkText bounds the text of a link. A CIDv1 with a 64-byte digest has 141
-// characters in base16, 112 in the usual base32.
-const maxLinkText = 256
+// maxLinkText bounds the text of a link, maxLinkBytes its CID. A CIDv1 with a
+// 64-byte digest has 70 bytes; 141 characters in base16, 113 in the usual base32.
+const (
+	maxLinkText  = 256
+	maxLinkBytes = 128
+)
 
 func (s linkSlot) AssignLink(l datamodel.Link) error {
 	cl, ok := l.(cidlink.Link)
 	if !ok || !cl.Cid.Defined() {
 		return s.refuse("kind of link")
 	}
-	*s.dst = cl.Cid
+	return assignCID(s.refuse, s.dst, cl.Cid)
+}
+
+func assignCID(refuse refuse, dst *cid.Cid, c cid.Cid) error {
+	if n := c.ByteLen(); n > maxLinkBytes {
+		return refuse(fmt.Sprintf("link of %d bytes", n))
+	}
+	*dst = c
 	return nil
 }
 
@@ -148,8 +158,7 @@ func (s linkText) AssignString(text string) error {
 	if err != nil {
 		return s.refuse(fmt.Sprintf("link: %v", err))
 	}
-	*s.dst = c
-	return nil
+	return assignCID(s.refuse, s.dst, c)
 }
 
 // listSlot takes a list of at most max elements; next gives the slot of each.

@@ -9,7 +9,7 @@ import (
 // windowBytes is how far hashing runs ahead of the walk. A window is read twice,
 // the second time from the first-level cache; BenchmarkChunkDecoder is flat from
 // 4 to 16 KiB.
-const windowBytes = 8 << 10
+const windowBytes = 32 << 10
 
 // window is a block that is hashed while it is walked.
 //
