@@ -80,6 +80,7 @@ type Gossip struct {
 	topic   *pubsub.Topic
 	log     *slog.Logger
 	metrics *gossipMetrics
+	tracer  *tracer
 
 	ctx       context.Context // ends with Close; bounds pubsub, which takes no other stop
 	cancel    context.CancelFunc
@@ -111,6 +112,7 @@ func openGossip(cfg GossipConfig, pauses pauses) (*Gossip, error) {
 	}
 	g := &Gossip{host: h, log: cfg.Logger}
 	g.metrics = newGossipMetrics(func() int { return len(g.topic.ListPeers()) })
+	g.tracer = newTracer(g.metrics.dropped)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.join(cfg.Topic); err != nil {
 		return nil, errors.Join(fmt.Errorf("join gossip topic %s: %w", cfg.Topic, err), g.Close())
@@ -154,6 +156,7 @@ func (g *Gossip) join(topic string) error {
 		pubsub.WithDirectConnectTicks(directConnectTicks),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMaxMessageSize(MaxMessageBytes),
+		pubsub.WithRawTracer(g.tracer),
 	)
 	if err != nil {
 		return err
@@ -277,34 +280,20 @@ func (g *Gossip) Republish(ctx context.Context, a Announce) error {
 	return g.Publish(ctx, republished(a))
 }
 
-// WaitForPeer returns once some peer takes part in the topic, so that a
-// publication reaches somebody.
+// WaitForPeer returns once a peer takes part in the topic and can be sent to,
+// so that a publication reaches somebody.
 func (g *Gossip) WaitForPeer(ctx context.Context) error {
-	if err := g.waitForPeer(ctx); err != nil {
-		if g.ctx.Err() != nil {
-			err = ErrClosed
-		}
-		return fmt.Errorf("wait for gossip peers: %w", err)
-	}
-	return nil
-}
-
-func (g *Gossip) waitForPeer(ctx context.Context) error {
-	events, err := g.topic.EventHandler()
-	if err != nil {
-		return err
-	}
-	defer events.Cancel()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(g.ctx, cancel)()
 	for {
-		e, err := events.NextPeerEvent(ctx) // peers already there come first
-		if err != nil {
-			return err
-		}
-		if e.Type == pubsub.PeerJoin {
+		changed := g.tracer.peersChanged()
+		if len(g.topic.ListPeers()) > 0 {
 			return nil
+		}
+		select {
+		case <-changed:
+		case <-g.ctx.Done():
+			return fmt.Errorf("wait for gossip peers: %w", ErrClosed)
+		case <-ctx.Done():
+			return fmt.Errorf("wait for gossip peers: %w", ctx.Err())
 		}
 	}
 }

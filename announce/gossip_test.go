@@ -1,14 +1,9 @@
 package announce
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
-	"io"
-	"log/slog"
-	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,10 +12,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/blake2b"
 )
@@ -130,7 +122,6 @@ func TestGossipedAnnounceArrivesWithItsSignerAsPublisher(t *testing.T) {
 
 func TestRepublishedAnnounceNamesItsPublisher(t *testing.T) {
 	_, relay, received := pair(t)
-	atRelay := runTest(t, relay)
 	direct := Announce{
 		Head:      testCID(t, 1),
 		Publisher: peer.AddrInfo{ID: mustPeer(t, providerID), Addrs: mustAddrs(t, "/dns/a.example/https")},
@@ -146,14 +137,76 @@ func TestRepublishedAnnounceNamesItsPublisher(t *testing.T) {
 	if err := relay.Republish(t.Context(), a); err == nil {
 		t.Error("a gossiped announce was re-published")
 	}
-	// The relay hears of its own publications, which come after its
-	// re-publication, but not of that.
+}
+
+func TestOwnRepublicationsAreNotHeard(t *testing.T) {
+	receiver, relay, _ := pair(t)
+	atRelay := runTest(t, relay)
+	waitForPeer(t, receiver) // the relay has subscribed
+	direct := Announce{Head: testCID(t, 1), Publisher: peer.AddrInfo{ID: mustPeer(t, providerID)}, Direct: true}
+	if err := relay.Republish(t.Context(), direct); err != nil {
+		t.Fatal(err)
+	}
+	// What the relay publishes on its own behalf it does hear, as a publisher
+	// and an indexer may share a host.
 	own := &Message{Cid: testCID(t, 2)}
 	if err := relay.Publish(t.Context(), own); err != nil {
 		t.Fatal(err)
 	}
-	if a := receive(t, atRelay); a.Head != own.Cid {
-		t.Errorf("relay was told its own re-publication: %+v", a)
+	if a := receive(t, atRelay); a.Head != own.Cid || a.Publisher.ID != relay.ID() {
+		t.Errorf("got %+v", a)
+	}
+}
+
+func TestBusyReceiverLosesAnnouncesAndIsCounted(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	g := openTest(t, GossipConfig{Registerer: registry})
+	busy, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var taken int
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- g.Run(ctx, func(context.Context, Announce) error {
+			once.Do(func() { close(busy); <-release })
+			taken++
+			return errors.New("not wanted")
+		})
+	}()
+	// Publishing before Run has subscribed reaches nobody, so publish until the
+	// first has arrived.
+	published := 0
+	publish := func() {
+		published++
+		if err := g.Publish(t.Context(), &Message{Cid: testCID(t, published)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for arrived := false; !arrived; {
+		publish()
+		select {
+		case <-busy:
+			arrived = true
+		default:
+		}
+	}
+	for range 2 * subscriptionBuffer {
+		publish()
+	}
+	// Publish returns before the last ones are delivered; an answer of the event
+	// loop says that they are.
+	g.topic.ListPeers()
+	dropped := metric(t, registry, "signpost_announce_gossip_dropped_messages_total", "")
+	if dropped < subscriptionBuffer/2 {
+		t.Errorf("%v dropped", dropped)
+	}
+	close(release)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if refused := metric(t, registry, "signpost_announce_gossip_messages_total", outcomeRefused); refused != float64(taken) {
+		t.Errorf("%v counted as refused of %d", refused, taken)
 	}
 }
 
@@ -166,7 +219,9 @@ func careless(t *testing.T, target peer.AddrInfo) *pubsub.Topic {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); h.Close() })
-	ps, err := pubsub.NewGossipSub(ctx, h, pubsub.WithMessageIdFn(messageID), pubsub.WithFloodPublish(true))
+	tr := newTracer(nil)
+	ps, err := pubsub.NewGossipSub(ctx, h,
+		pubsub.WithMessageIdFn(messageID), pubsub.WithFloodPublish(true), pubsub.WithRawTracer(tr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,18 +229,16 @@ func careless(t *testing.T, target peer.AddrInfo) *pubsub.Topic {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events, err := topic.EventHandler()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer events.Cancel()
 	if err := h.Connect(ctx, target); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := events.NextPeerEvent(t.Context()); err != nil {
-		t.Fatal(err)
+	for {
+		changed := tr.peersChanged()
+		if len(topic.ListPeers()) > 0 {
+			return topic
+		}
+		<-changed
 	}
-	return topic
 }
 
 func TestMalformedGossipIsNotDelivered(t *testing.T) {
@@ -196,12 +249,12 @@ func TestMalformedGossipIsNotDelivered(t *testing.T) {
 	if err := receiver.topic.Publish(t.Context(), []byte("no announce")); err == nil {
 		t.Error("published what is no announce")
 	}
-	before := malformedCount(t, registry)
+	before := metric(t, registry, "signpost_announce_gossip_messages_total", outcomeMalformed)
 	if err := topic.Publish(t.Context(), []byte("no announce either")); err != nil {
 		t.Fatal(err)
 	}
 	// Good messages go on arriving while the bad one is being refused.
-	for i := 0; malformedCount(t, registry) == before; i++ {
+	for i := 0; metric(t, registry, "signpost_announce_gossip_messages_total", outcomeMalformed) == before; i++ {
 		m := &Message{Cid: testCID(t, i)}
 		data, err := m.EncodeCBOR()
 		if err != nil {
@@ -247,136 +300,13 @@ func TestRunEndsWithItsContextAndWithClose(t *testing.T) {
 	}
 }
 
-func TestLostPeerIsDialledAgain(t *testing.T) {
-	receiver, sender, _ := pair(t)
-	events, err := receiver.host.EventBus().Subscribe(new(event.EvtPeerConnectednessChanged))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer events.Close()
-	if err := receiver.host.Network().ClosePeer(sender.ID()); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []network.Connectedness{network.NotConnected, network.Connected} {
-		select {
-		case e := <-events.Out():
-			if got := e.(event.EvtPeerConnectednessChanged); got.Peer != sender.ID() || got.Connectedness != want {
-				t.Fatalf("got %+v, want %s", got, want)
-			}
-		case <-time.After(20 * time.Second):
-			t.Fatalf("never %s", want)
-		}
-	}
-}
-
-// gate is a TCP listener that slams the door until it is opened, and then
-// passes connections on.
-type gate struct {
-	net.Listener
-	refused chan struct{} // a token for each connection turned away
-	open    chan struct{}
-	conns   sync.WaitGroup
-}
-
-func newGate(t *testing.T, target string) *gate {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &gate{Listener: l, refused: make(chan struct{}, 1000), open: make(chan struct{})}
-	g.conns.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			select {
-			case <-g.open:
-				g.conns.Go(func() { forward(c, target) })
-			default:
-				c.Close()
-				g.refused <- struct{}{}
-			}
-		}
-	})
-	t.Cleanup(func() { l.Close(); g.conns.Wait() })
-	return g
-}
-
-func forward(c net.Conn, target string) {
-	defer c.Close()
-	d, err := net.Dial("tcp", target)
-	if err != nil {
-		return
-	}
-	defer d.Close()
-	var back sync.WaitGroup
-	back.Go(func() { io.Copy(c, d); c.Close() })
-	io.Copy(d, c)
-	d.Close()
-	back.Wait()
-}
-
-// safeBuffer is a log target that can be read while it is written.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-func TestUnreachablePeerIsDialledUntilItIsThere(t *testing.T) {
-	receiver := openTest(t, GossipConfig{Listen: []string{loopback}})
-	received := runTest(t, receiver)
-	target := receiver.host.Addrs()[0]
-	port, err := target.ValueForProtocol(multiaddr.P_TCP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gate := newGate(t, "127.0.0.1:"+port)
-	_, gatePort, err := net.SplitHostPort(gate.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log safeBuffer
-	sender := openTest(t, GossipConfig{
-		Peers:  []peer.AddrInfo{{ID: receiver.ID(), Addrs: mustAddrs(t, "/ip4/127.0.0.1/tcp/"+gatePort)}},
-		Logger: slog.New(slog.NewTextHandler(&log, nil)),
-	})
-	for range 3 { // dials that fail
-		<-gate.refused
-	}
-	close(gate.open)
-	waitForPeer(t, sender)
-	if err := sender.Publish(t.Context(), &Message{Cid: testCID(t, 1)}); err != nil {
-		t.Fatal(err)
-	}
-	receive(t, received)
-	if n := strings.Count(log.String(), "unreachable"); n != 1 {
-		t.Errorf("logged as unreachable %d times:\n%s", n, &log)
-	}
-	if n := strings.Count(log.String(), "gossip peer connected"); n != 1 {
-		t.Errorf("logged as connected %d times:\n%s", n, &log)
-	}
-}
-
 func gatherCount(r *prometheus.Registry) (int, error) {
 	families, err := r.Gather()
 	return len(families), err
 }
 
-func malformedCount(t *testing.T, r *prometheus.Registry) float64 {
+// metric is the value of a counter, of the given outcome if it has any.
+func metric(t *testing.T, r *prometheus.Registry, name, outcome string) float64 {
 	t.Helper()
 	families, err := r.Gather()
 	if err != nil {
@@ -384,14 +314,12 @@ func malformedCount(t *testing.T, r *prometheus.Registry) float64 {
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetValue() == outcomeMalformed {
-					return m.GetCounter().GetValue()
-				}
+			if f.GetName() == name && (outcome == "" || m.GetLabel()[0].GetValue() == outcome) {
+				return m.GetCounter().GetValue()
 			}
 		}
 	}
-	t.Fatal("no such metric")
+	t.Fatalf("no metric %s of %q", name, outcome)
 	return 0
 }
 

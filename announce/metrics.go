@@ -16,6 +16,7 @@ const (
 // unregister.
 type gossipMetrics struct {
 	messages     *prometheus.CounterVec
+	dropped      prometheus.Counter
 	dialFailures prometheus.Counter
 	losses       prometheus.Counter
 	peers        prometheus.GaugeFunc
@@ -31,6 +32,10 @@ func newGossipMetrics(peers func() int) *gossipMetrics {
 			Name: "signpost_announce_gossip_messages_total",
 			Help: "Announce messages received by gossip, by outcome.",
 		}, []string{"outcome"}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signpost_announce_gossip_dropped_messages_total",
+			Help: "Announce messages dropped because the receiver was busy.",
+		}),
 		dialFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "signpost_announce_gossip_dial_failures_total",
 			Help: "Attempts to connect to a configured gossip peer that failed.",
@@ -57,7 +62,7 @@ func (m *gossipMetrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	m.registerer = r
-	for _, c := range []prometheus.Collector{m.messages, m.dialFailures, m.losses, m.peers} {
+	for _, c := range []prometheus.Collector{m.messages, m.dropped, m.dialFailures, m.losses, m.peers} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

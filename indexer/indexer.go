@@ -62,8 +62,8 @@ type Config struct {
 	AssignedOnly bool
 	// AllowPrivate lets publishers be dialled at private and loopback addresses.
 	AllowPrivate bool
-	// AnySigner accepts ads whose signer is not the provider they name.
-	AnySigner bool
+	// AnyPublisher accepts ads for a provider from any signer, in any chain.
+	AnyPublisher bool
 	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
 	// never freezes by itself; 0 means DefaultFreezePercent.
 	FreezePercent float64
@@ -243,8 +243,8 @@ func (ix *Indexer) isAssigned(publisher peer.ID) bool {
 	return ok
 }
 
-func (ix *Indexer) mayPublish() func(signer, provider peer.ID) bool {
-	if ix.cfg.AnySigner {
+func (ix *Indexer) mayPublish() func(id, provider peer.ID) bool {
+	if ix.cfg.AnyPublisher {
 		return func(peer.ID, peer.ID) bool { return true }
 	}
 	return nil

@@ -88,6 +88,9 @@ func (s *chainSync) judge(ad *schema.Advertisement) (peer.ID, error) {
 	if !s.i.cfg.MayPublish(signer, provider) {
 		return "", reject("signed by %s, which may not publish for provider %s", signer, provider)
 	}
+	if !s.i.cfg.MayPublish(s.publisher, provider) {
+		return "", reject("in the chain of %s, which may not publish for provider %s", s.publisher, provider)
+	}
 	return provider, nil
 }
 

@@ -108,9 +108,11 @@ type Config struct {
 	// Allow says whether this node ingests from a publisher; nil allows all.
 	// Its error is returned by Notify and Sync.
 	Allow func(publisher peer.ID) error
-	// MayPublish says whether signer may sign ads that name provider. Nil: only
-	// the provider itself may.
-	MayPublish func(signer, provider peer.ID) bool
+	// MayPublish says whether id, the publisher of a chain or the signer of an
+	// ad, may publish for provider. Nil: only the provider itself may, so that
+	// genuine ads replayed or altered in somebody else's chain change nothing
+	// (a context ID is not covered by the ad's signature).
+	MayPublish func(id, provider peer.ID) bool
 	// Failed is told of a head whose sync failed, so that a repeated announce
 	// of it is not taken for a duplicate. May be nil.
 	Failed func(publisher peer.ID, head cid.Cid, err error)
@@ -161,7 +163,7 @@ func Open(cfg Config) (*Ingester, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.MayPublish == nil {
-		cfg.MayPublish = func(signer, provider peer.ID) bool { return signer == provider }
+		cfg.MayPublish = func(id, provider peer.ID) bool { return id == provider }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Ingester{

@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multihash"
 
 	"github.com/signpost-index/signpost/ingest/ipnisync"
@@ -244,6 +245,81 @@ func TestWrongSignerIsRejectedUnlessPolicyAllows(t *testing.T) {
 	n2.sync(stranger)
 	n2.wantGone(mhs)
 }
+
+// TestGenuineAdInAnotherChainChangesNothing: the context ID is not signed, so a
+// validly signed removal can be given another one; and an old put can be
+// replayed after its removal.
+func TestGenuineAdInAnotherChainChangesNothing(t *testing.T) {
+	victim, thief := newTestChain(t), newTestChain(t)
+	kept, gone := testMultihashes(t, "kept", 10), testMultihashes(t, "gone", 10)
+	victim.put("kept", kept)
+	oldPut := victim.put("gone", gone)
+	removal := victim.remove("gone")
+
+	load := func(c cid.Cid) *schema.Advertisement {
+		b, err := victim.mem.Block(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ad, err := schema.DecodeAdvertisement(c, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = victim.mem.Block(context.Background(), ad.Entries); err == nil {
+			thief.mem.PutCID(ad.Entries, b)
+		}
+		return ad
+	}
+	altered := load(removal)
+	altered.ContextID = []byte("kept")
+	for _, ad := range []*schema.Advertisement{load(oldPut), altered} {
+		n := openNode(t, vfs.NewMem(), victim, thief)
+		n.sync(victim)
+		attack := thief.raw(ad)
+		n.notify(thief, attack)
+		n.until("the attack has its verdict", func() bool {
+			st, ok, err := n.store.AdState(attack)
+			return err == nil && ok && st.Verdict == store.Rejected || len(n.failed) > 0
+		})
+		n.i.Forget(thief.id())
+		n.idle()
+		n.wantFound(kept, "kept")
+		n.wantGone(gone)
+	}
+}
+
+func TestReplayedOldHeadDoesNotPushTheAddressAside(t *testing.T) {
+	c := newTestChain(t)
+	c.put("a", testMultihashes(t, "a", 3))
+	n := openNode(t, vfs.NewMem(), c)
+	good, evil := "/ip4/127.0.0.1/tcp/1/http", "/ip4/127.0.0.1/tcp/666/http"
+	at := good
+	n.i.cfg.Dial = func(ai peer.AddrInfo) (Publisher, error) {
+		return addressed{FromSource(ai.ID, c), parseAddrs([]string{at})[0]}, nil
+	}
+	n.sync(c)
+	at = evil // an old head, validly signed, replayed elsewhere
+	n.notify(c, cid.Undef)
+	n.idle()
+	if got := n.store.PublisherAddrs(c.id()); len(got) == 0 || got[0] != good {
+		t.Errorf("addresses %v, want %s first", got, good)
+	}
+	c.put("b", testMultihashes(t, "b", 3))
+	moved := "/ip4/127.0.0.1/tcp/2/http"
+	at = moved
+	n.sync(c)
+	if got := n.store.PublisherAddrs(c.id()); len(got) == 0 || got[0] != moved {
+		t.Errorf("addresses %v, want %s first: it served new ads", got, moved)
+	}
+}
+
+// addressed is a Publisher reached at an address.
+type addressed struct {
+	Publisher
+	addr multiaddr.Multiaddr
+}
+
+func (a addressed) Addr() multiaddr.Multiaddr { return a.addr }
 
 func TestMissingEntriesRejectTheAdAndTheChainGoesOn(t *testing.T) {
 	c := newTestChain(t)

@@ -111,19 +111,39 @@ func (s *chainSync) isKnown(ad cid.Cid) bool {
 	return err == nil && ok && st.Publisher == s.publisher
 }
 
-// rememberAddr keeps the address that served the verified head in front of
-// those known before.
+// rememberAddr keeps the address that served the verified head. Of a publisher
+// heard of for the first time it is on disk before anything else is done, so
+// that a killed node resumes unasked. A further address goes behind those known
+// before: a replayed old head is validly signed too, and must not push aside
+// the address new content comes from. promoteAddr moves it up.
 func (s *chainSync) rememberAddr(known []multiaddr.Multiaddr) error {
 	a := s.pub.Addr()
+	if a == nil || slices.ContainsFunc(known, a.Equal) || len(known) >= maxPublisherAddrs {
+		return nil
+	}
+	if err := s.setAddrs(mergeAddrs(known, []multiaddr.Multiaddr{a})); err != nil {
+		return err
+	}
+	if len(known) > 0 {
+		return nil
+	}
+	return s.i.cfg.Store.Sync()
+}
+
+// promoteAddr puts the address that served new ads first.
+func (s *chainSync) promoteAddr() error {
+	a := s.pub.Addr()
+	known := parseAddrs(s.i.cfg.Store.PublisherAddrs(s.publisher))
 	if a == nil || (len(known) > 0 && known[0].Equal(a)) {
 		return nil
 	}
-	merged := mergeAddrs([]multiaddr.Multiaddr{a}, known)
-	if len(merged) > maxPublisherAddrs {
-		merged = merged[:maxPublisherAddrs]
-	}
-	texts := make([]string, len(merged))
-	for n, m := range merged {
+	return s.setAddrs(mergeAddrs([]multiaddr.Multiaddr{a}, known))
+}
+
+func (s *chainSync) setAddrs(addrs []multiaddr.Multiaddr) error {
+	addrs = addrs[:min(len(addrs), maxPublisherAddrs)]
+	texts := make([]string, len(addrs))
+	for n, m := range addrs {
 		texts[n] = m.String()
 	}
 	return s.i.cfg.Store.SetPublisherAddrs(s.publisher, texts)
@@ -139,7 +159,10 @@ func (s *chainSync) scanHead(ctx context.Context, head cid.Cid, depth int) error
 	if err != nil {
 		return err
 	}
-	return s.scan(ctx, head, top+positionStride, depth)
+	if err := s.scan(ctx, head, top+positionStride, depth); err != nil {
+		return err
+	}
+	return s.promoteAddr()
 }
 
 // topPosition is the largest position in use for the publisher.

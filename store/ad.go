@@ -179,12 +179,16 @@ func (w *AdWriter) check(e Effect) error {
 	return nil
 }
 
-// commitAd does everything of one Commit. Progress is worked out first, as
-// rows forget what the mark has passed.
+// commitAd does everything of one Commit. Progress is worked out before the
+// rows are written, as they forget what the mark has passed.
 func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	now := time.Now()
 	ad := w.ad
 	c := &change{tx: t, ad: ad, again: ad.Pos <= t.passed(ad.Publisher)}
+	var err error
+	if c.gone, err = t.removedAbove(ad); err != nil {
+		return err
+	}
 	if err := t.done(ad.Publisher, ad.AdRef, now); err != nil {
 		return err
 	}
@@ -212,5 +216,6 @@ type change struct {
 	*tx
 	ad      Ad
 	again   bool // at or below the mark: applied a second time
+	gone    bool // a removal of its record newer than the ad was applied
 	counted bool // its postings are in the counts already
 }

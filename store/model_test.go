@@ -123,7 +123,7 @@ func (w *world) extend(pub int) {
 // model is the state after some of the operations.
 type model struct {
 	w       *world
-	records map[recordKey][]*modelAd // applied, in an order that could have been
+	records map[recordKey][]applied // applied, in an order that could have been
 	ledger  map[*modelAd]Verdict
 	done    [modelPublishers]map[int]bool
 	pending [modelPublishers]map[int]bool
@@ -132,7 +132,7 @@ type model struct {
 }
 
 func (w *world) after(ops []modelOp) *model {
-	m := &model{w: w, ops: ops, records: make(map[recordKey][]*modelAd), ledger: make(map[*modelAd]Verdict)}
+	m := &model{w: w, ops: ops, records: make(map[recordKey][]applied), ledger: make(map[*modelAd]Verdict)}
 	for i := range m.done {
 		m.done[i], m.pending[i] = make(map[int]bool), make(map[int]bool)
 	}
@@ -175,49 +175,55 @@ func (m *model) do(op modelOp) {
 	}
 }
 
-// insert puts an ad where it could have been applied: at the end if it is its
-// publisher's newest; a late removal right after the ad before it, anything
-// else late right before the ad after it.
+// applied is an ad in a record's list. A late removal, one met after a newer
+// ad of its publisher, takes only what its own publisher did.
+type applied struct {
+	*modelAd
+	late bool
+}
+
+// insert puts an ad where it could have been applied: among the ads of its
+// publisher by position, as late as that allows.
 func (m *model) insert(a *modelAd) {
+	if a.kind == EffectNone && a.xp == nil {
+		return
+	}
 	list := m.records[a.record()]
-	at, late, after := len(list), false, 0
-	for i, b := range list {
-		if b.Publisher != a.Publisher {
-			continue
-		}
-		if b.Pos > a.Pos && !late {
-			at, late = i, true
-		}
-		if b.Pos < a.Pos {
-			after = i + 1
-		}
+	at := slices.IndexFunc(list, func(b applied) bool { return b.Publisher == a.Publisher && b.Pos > a.Pos })
+	late := at >= 0
+	if !late {
+		at = len(list)
 	}
-	if late && a.kind == EffectRemove {
-		at = after
-	}
-	m.records[a.record()] = slices.Insert(list, at, a)
+	m.records[a.record()] = slices.Insert(list, at, applied{a, late})
 }
 
 // recordState is what a record's list comes to.
 type recordState struct {
 	metadata *modelAd
-	mhs      map[int]bool
+	mhs      map[int][]*modelAd // who put them
 	xp       *ExtendedSet
 }
 
-func replay(list []*modelAd) recordState {
-	st := recordState{mhs: make(map[int]bool)}
+func replay(list []applied) recordState {
+	st := recordState{mhs: make(map[int][]*modelAd)}
 	for _, a := range list {
+		gone := func(b *modelAd) bool { return !a.late || (b.Publisher == a.Publisher) }
 		switch a.kind {
 		case EffectRemove:
-			st = recordState{mhs: make(map[int]bool)}
+			for i := range st.mhs {
+				st.mhs[i] = slices.DeleteFunc(st.mhs[i], gone)
+			}
+			if st.metadata != nil && gone(st.metadata) {
+				st.metadata = nil
+			}
+			st.xp = nil
 		case EffectContent:
 			for _, i := range a.mhs {
-				st.mhs[i] = true
+				st.mhs[i] = append(st.mhs[i], a.modelAd)
 			}
-			st.metadata = a
+			st.metadata = a.modelAd
 		case EffectMetadata:
-			st.metadata = a
+			st.metadata = a.modelAd
 		}
 		if a.xp != nil {
 			st.xp = a.xp
@@ -258,7 +264,7 @@ func (m *model) verify(s *Store) error {
 		}
 		for key, st := range states {
 			v, ok := got[key]
-			if want := st.mhs[i]; ok != want && !(ok && m.maybe(key, i)) {
+			if want := len(st.mhs[i]) > 0; ok != want && !(ok && m.maybe(key, i)) {
 				return fmt.Errorf("find %d in %v: found %v, want %v\n%s", i, key, ok, want, m.story(key))
 			}
 			if ok && (st.metadata == nil || string(v.Metadata) != string(st.metadata.Metadata) || v.Pos != st.metadata.Pos || v.Publisher != st.metadata.Publisher) {
@@ -289,6 +295,9 @@ func (m *model) story(key recordKey) string {
 	var b strings.Builder
 	tell := func(a *modelAd) {
 		fmt.Fprintf(&b, " %s@%d:%s%v", a.Metadata, a.Pos, [...]string{"none", "put", "meta", "rm"}[a.kind], a.mhs)
+		if a.xp != nil {
+			fmt.Fprintf(&b, "+xp%d", len(a.xp.Providers))
+		}
 	}
 	b.WriteString("done:")
 	for _, op := range m.ops {
@@ -303,7 +312,7 @@ func (m *model) story(key recordKey) string {
 	}
 	b.WriteString("\ncounts as:")
 	for _, a := range m.records[key] {
-		tell(a)
+		tell(a.modelAd)
 	}
 	return b.String()
 }
@@ -346,7 +355,7 @@ func (m *model) verifyRegistry(s *Store, states map[recordKey]recordState) error
 				return err
 			}
 			if want := states[recordKey{id, string(ctx)}].xp; !cmp.Equal(got, want) {
-				return fmt.Errorf("extended %s %c: %v, want %v", string(id), ctx, got, want)
+				return fmt.Errorf("extended %s %c: %v, want %v\n%s", string(id), ctx, got, want, m.story(recordKey{id, string(ctx)}))
 			}
 		}
 	}
@@ -399,18 +408,21 @@ type runner struct {
 	*world
 	cfg     Config
 	s       *Store
+	certain int // operations that have happened
 	durable int // operations that must survive
 }
 
 // canary is a publisher whose only address is the number of operations done.
 const canary = peer.ID("canary")
 
-// do carries an operation out. With an error it may have happened or not.
+// do carries an operation out. With an error it may have happened or not, and
+// is the last one.
 func (r *runner) do(op modelOp, run func() error) error {
+	r.ops = append(r.ops, op)
 	if err := run(); err != nil {
 		return err
 	}
-	r.ops = append(r.ops, op)
+	r.certain = len(r.ops)
 	return r.s.SetPublisherAddrs(canary, []string{strconv.Itoa(len(r.ops))})
 }
 
@@ -445,7 +457,7 @@ func (r *runner) step() error {
 func (r *runner) current() *model { return r.after(r.ops) }
 
 func (r *runner) sync() error {
-	n := len(r.ops)
+	n := r.certain
 	if err := r.s.Sync(); err != nil {
 		return err
 	}
@@ -524,7 +536,7 @@ func (r *runner) put(w *AdWriter, a *modelAd, frozen bool) error {
 // removedAbove tells whether a newer removal of the ad's record by its own
 // publisher was applied.
 func (m *model) removedAbove(a *modelAd) bool {
-	return slices.ContainsFunc(m.records[a.record()], func(b *modelAd) bool {
+	return slices.ContainsFunc(m.records[a.record()], func(b applied) bool {
 		return b.kind == EffectRemove && b.Publisher == a.Publisher && b.Pos > a.Pos
 	})
 }
@@ -586,11 +598,14 @@ func (r *runner) recovered(s *Store) error {
 		}
 	}
 	r.ops = r.ops[:n]
-	r.durable = n
+	r.certain, r.durable = n, n
 	if err != nil {
 		return err
 	}
-	return s.SetPublisherAddrs(canary, []string{strconv.Itoa(n)})
+	if err := s.SetPublisherAddrs(canary, []string{strconv.Itoa(n)}); err != nil {
+		return err
+	}
+	return s.Sync()
 }
 
 func modelSteps(t *testing.T) int {

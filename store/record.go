@@ -29,12 +29,9 @@ import (
 // joinGeneration returns the record ID and first position of the generation
 // an ad's postings go to; 0 if a removal newer than the ad was applied.
 func (t *tx) joinGeneration(ad Ad) (id uint64, first Position, err error) {
-	var rec recordRow
-	if err := loadRow(t.b, contextKey(prefixRecord, ad.Provider, ad.ContextID), decodeRecord, &rec); err != nil {
+	gone, err := t.removedAbove(ad)
+	if err != nil || gone {
 		return 0, 0, err
-	}
-	if ad.Pos <= rec.seens.of(ad.Publisher).removed {
-		return 0, 0, nil
 	}
 	first, gen, ok, err := t.generationAt(ad)
 	if err != nil {
@@ -55,6 +52,16 @@ func (t *tx) joinGeneration(ad Ad) (id uint64, first Position, err error) {
 		return 0, 0, err
 	}
 	return gen.id, ad.Pos, t.setGeneration(ad, ad.Pos, gen)
+}
+
+// removedAbove tells whether a removal newer than the ad has taken its record.
+func (t *tx) removedAbove(ad Ad) (bool, error) {
+	if checkRecord(ad) != nil {
+		return false, nil
+	}
+	var rec recordRow
+	err := loadRow(t.b, contextKey(prefixRecord, ad.Provider, ad.ContextID), decodeRecord, &rec)
+	return ad.Pos <= rec.seens.of(ad.Publisher).removed, err
 }
 
 // generationAt returns the generation of the ad's publisher and record with
@@ -126,7 +133,7 @@ func (c *change) effect(rec *recordRow, w *AdWriter, e Effect) error {
 	if e.Kind == EffectRemove {
 		return c.remove(rec)
 	}
-	if c.ad.Pos <= rec.seens.of(c.ad.Publisher).removed {
+	if c.gone {
 		return nil
 	}
 	if e.Kind == EffectContent && w.id != 0 {

@@ -53,14 +53,8 @@ func (c *change) provider(u ProviderUpdate, now time.Time) error {
 // extended replaces the extended set of the ad's context. A context removed
 // by a newer ad takes none.
 func (c *change) extended(set ExtendedSet) error {
-	if len(c.ad.ContextID) > 0 {
-		var rec recordRow
-		if err := loadRow(c.b, contextKey(prefixRecord, c.ad.Provider, c.ad.ContextID), decodeRecord, &rec); err != nil {
-			return err
-		}
-		if c.ad.Pos <= rec.seens.of(c.ad.Publisher).removed {
-			return nil
-		}
+	if c.gone && len(c.ad.ContextID) > 0 {
+		return nil
 	}
 	var w extendedRow
 	if err := loadRow(c.b, contextKey(prefixExtended, c.ad.Provider, c.ad.ContextID), decodeExtended, &w); err != nil {

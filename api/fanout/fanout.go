@@ -41,7 +41,7 @@ import (
 const DefaultTimeout = 5 * time.Second
 
 // noBackends is what is missing when there is no one to ask.
-const noBackends = "no backends configured"
+const noBackends = "(no backends)"
 
 // Backend is one of those asked. Name appears in errors, headers and metrics.
 type Backend struct {
@@ -65,8 +65,8 @@ type Config struct {
 type Finder struct {
 	backends atomic.Pointer[[]Backend]
 	timeout  time.Duration
-	log      *slog.Logger
 	metrics  *metrics
+	states   states
 }
 
 var _ find.Finder = (*Finder)(nil)
@@ -75,12 +75,13 @@ var _ find.Finder = (*Finder)(nil)
 func New(cfg Config) *Finder {
 	f := &Finder{
 		timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
-		log:     cfg.Logger,
 		metrics: newMetrics(cfg.Registerer),
+		states:  states{log: cfg.Logger},
 	}
-	if f.log == nil {
-		f.log = slog.New(slog.DiscardHandler)
+	if f.states.log == nil {
+		f.states.log = slog.New(slog.DiscardHandler)
 	}
+	f.backends.Store(new([]Backend))
 	f.SetBackends(cfg.Backends)
 	return f
 }
@@ -89,9 +90,26 @@ func New(cfg Config) *Finder {
 // ones they started with.
 func (f *Finder) SetBackends(backends []Backend) {
 	backends = slices.Clone(backends)
-	f.backends.Store(&backends)
-	f.metrics.forget(backends)
+	keep := func(name string) bool {
+		return slices.ContainsFunc(backends, func(b Backend) bool { return b.Name == name })
+	}
+	for _, old := range *f.backends.Swap(&backends) {
+		if !keep(old.Name) {
+			f.metrics.forget(old.Name)
+		}
+	}
+	f.states.forget(keep)
 	f.metrics.backends.Set(float64(len(backends)))
+}
+
+// observe counts one answer of a backend. One that was cancelled because the
+// client left says nothing about the backend.
+func (f *Finder) observe(backend string, elapsed time.Duration, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	f.metrics.observe(backend, elapsed, err != nil)
+	f.states.note(backend, err)
 }
 
 // Providers is the union of what the backends list, sorted by peer ID. Of

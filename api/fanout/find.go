@@ -92,7 +92,7 @@ func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering 
 func (g *gathering) ask(i int, mh multihash.Multihash) {
 	start := time.Now()
 	err := g.pass(i, mh)
-	g.f.metrics.observe(g.backends[i].Name, time.Since(start), err)
+	g.f.observe(g.backends[i].Name, time.Since(start), err)
 	select {
 	case g.events <- event{backend: i, ended: true, err: err}:
 	case <-g.left:
@@ -177,9 +177,7 @@ func (g *gathering) missing() []string {
 		if e.done && e.err == nil {
 			continue
 		}
-		b := g.backends[i]
-		missing = append(missing, missingOf(b, e.err)...)
-		g.f.log.Debug("backend did not answer", "backend", b.Name, "err", e.err, "late", !e.done)
+		missing = append(missing, missingOf(g.backends[i], e.err)...)
 	}
 	return missing
 }

@@ -73,7 +73,7 @@ func scatter[T any](ctx context.Context, f *Finder, call func(context.Context, f
 			a := answer{backend: i}
 			start := time.Now()
 			a.value, a.err = guarded(ctx, b.Finder, call)
-			f.metrics.observe(b.Name, time.Since(start), a.err)
+			f.observe(b.Name, time.Since(start), a.err)
 			answers <- a
 		}()
 	}
@@ -98,7 +98,6 @@ wait:
 			continue
 		}
 		missing = append(missing, missingOf(b, errs[i])...)
-		f.log.Debug("backend did not answer", "backend", b.Name, "err", errs[i], "late", !answered[i])
 	}
 	return values, missing
 }

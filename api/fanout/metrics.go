@@ -1,10 +1,6 @@
 package fanout
 
 import (
-	"context"
-	"errors"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,9 +12,6 @@ type metrics struct {
 	backends prometheus.Gauge
 	seconds  *prometheus.HistogramVec
 	failures *prometheus.CounterVec
-
-	mu    sync.Mutex
-	names []string // of the backends that have series; guarded by mu
 }
 
 // newMetrics registers with reg, which may be nil.
@@ -41,31 +34,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-// observe counts one answer of a backend. One that was cancelled because the
-// client left says nothing about the backend.
-func (m *metrics) observe(backend string, elapsed time.Duration, err error) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
+// observe counts one answer of a backend.
+func (m *metrics) observe(backend string, elapsed time.Duration, failed bool) {
 	m.seconds.WithLabelValues(backend).Observe(elapsed.Seconds())
-	if err != nil {
+	if failed {
 		m.failures.WithLabelValues(backend).Inc()
 	}
 }
 
-// forget drops the series of backends that are no longer asked.
-func (m *metrics) forget(backends []Backend) {
-	names := make([]string, len(backends))
-	for i, b := range backends {
-		names[i] = b.Name
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, old := range m.names {
-		if !slices.Contains(names, old) {
-			m.seconds.DeleteLabelValues(old)
-			m.failures.DeleteLabelValues(old)
-		}
-	}
-	m.names = names
+// forget drops the series of a backend that is no longer asked.
+func (m *metrics) forget(backend string) {
+	m.seconds.DeleteLabelValues(backend)
+	m.failures.DeleteLabelValues(backend)
 }

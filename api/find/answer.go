@@ -131,6 +131,7 @@ func (h *handler) newStream(w http.ResponseWriter) *stream {
 	s := &stream{h: h, w: w, ctl: http.NewResponseController(w)}
 	if h.cfg.Frontend {
 		s.seen = make(map[string]struct{})
+		header.Set("Trailer", HeaderPartial) // proxies drop trailers not announced
 	} else {
 		header.Set("Connection", "Keep-Alive")
 	}

@@ -170,7 +170,7 @@ func readLines(body io.Reader, take func(ProviderResult) error) error {
 			continue
 		}
 		var r ProviderResult
-		if err := json.Unmarshal(line, &r); err != nil {
+		if err := r.UnmarshalJSON(line); err != nil {
 			return cutOff(lines.Err(), fmt.Errorf("%w: %w", ErrMalformed, err))
 		}
 		if err := take(r); err != nil {

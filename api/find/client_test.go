@@ -210,8 +210,8 @@ func TestClientStopsReadingWhenItsConsumerDoes(t *testing.T) {
 }
 
 func TestClientBoundsTheNumberOfResults(t *testing.T) {
-	line, _ := appendLine(nil, &extendedResults[0], maxLine)
-	client := answers(t, typed("application/x-ndjson", strings.Repeat(string(line), maxResults+1)))
+	line := `{"Provider":{"ID":"` + noAddress.ID.String() + `"}}` + "\n"
+	client := answers(t, typed("application/x-ndjson", strings.Repeat(line, maxResults+1)))
 	results, err := collect(t, client)
 	if len(results) != maxResults || !errors.Is(err, ErrMalformed) {
 		t.Errorf("got %d results, %v", len(results), err)

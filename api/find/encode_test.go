@@ -3,6 +3,7 @@ package find
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -140,6 +141,21 @@ func TestParseMultihash(t *testing.T) {
 	}
 }
 
+func FuzzParseMultihash(f *testing.F) {
+	f.Add("QmcZXt82F7ha91gQVwsPWWBweVVMe2ScBx1wTcG4Yibowj")
+	f.Add("1220d35072a384932616199fda4ed1169b5d4d9805e74042e0d2edd9afec08fd375e")
+	f.Fuzz(func(t *testing.T, s string) {
+		mh, err := ParseMultihash(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseMultihash(mh.B58String())
+		if len(mh) < maxText/2 && (err != nil || again.HexString() != mh.HexString()) {
+			t.Fatalf("%q is %s, in base58 %s, %v", s, mh, again, err)
+		}
+	})
+}
+
 func FuzzReadResult(f *testing.F) {
 	for _, r := range extendedResults {
 		line, _ := appendLine(nil, &r, maxLine)
@@ -189,6 +205,17 @@ func BenchmarkAppendMultihashResult(b *testing.B) {
 	for b.Loop() {
 		buf = appendMultihashResult(buf[:0], mhA, extendedResults)
 	}
+}
+
+// BenchmarkHandler is a find as JSON, without the network.
+func BenchmarkHandler(b *testing.B) {
+	b.ReportAllocs()
+	h := NewHandler(&static{results: extendedResults}, Config{})
+	r := httptest.NewRequest("GET", "/multihash/"+mhA.B58String(), nil)
+	for b.Loop() {
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "finds/s")
 }
 
 func BenchmarkEncodingJSON(b *testing.B) {

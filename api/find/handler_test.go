@@ -64,8 +64,8 @@ func (s *static) Provider(_ context.Context, id peer.ID) (*ProviderInfo, error) 
 func (s *static) Stats(context.Context) (Stats, error) { return s.stats, s.err }
 
 var (
-	missingB = &PartialError{Missing: []string{"b", "c"}}
-	broken   = errors.New("the disk is on fire")
+	missingB  = &PartialError{Missing: []string{"b", "c"}}
+	errBroken = errors.New("the disk is on fire")
 )
 
 // TestAnswersSayWhetherTheyAreWhole is the table of found, not found, and not
@@ -96,20 +96,20 @@ func TestAnswersSayWhetherTheyAreWhole(t *testing.T) {
 		{"nowhere", true, find, "", static{}, 404, "", cacheMissed, "", "no results for query\n"},
 		{"undecided", true, find, "", static{err: missingB}, 503, "b, c", "no-store", "", "undecided: no answer from b, c\n"},
 		{"one backend without a name", true, find, "", static{err: ErrUnavailable}, 503, "", "no-store", "", "undecided\n"},
-		{"broken", true, find, "", static{err: broken}, 500, "", "no-store", "", "\n"},
-		{"broken after results", true, find, "", static{results: found, err: broken}, 500, "", "no-store", "", "\n"},
+		{"broken", true, find, "", static{err: errBroken}, 500, "", "no-store", "", "\n"},
+		{"broken after results", true, find, "", static{results: found, err: errBroken}, 500, "", "no-store", "", "\n"},
 
 		{"stream", true, find, "application/x-ndjson", static{results: found}, 200, "", "no-store", "", `{"ContextID"`},
 		{"stream in part", true, find, "application/x-ndjson", static{results: found, err: missingB}, 200, "", "no-store", "b, c", `{"ContextID"`},
 		{"stream of nothing", true, find, "application/x-ndjson", static{}, 404, "", cacheMissed, "", "no results for query\n"},
 		{"stream undecided", true, find, "application/x-ndjson", static{err: missingB}, 503, "b, c", "no-store", "", "undecided"},
-		{"stream broken at once", true, find, "application/x-ndjson", static{err: broken}, 500, "", "no-store", "", "\n"},
+		{"stream broken at once", true, find, "application/x-ndjson", static{err: errBroken}, 500, "", "no-store", "", "\n"},
 
 		{"providers", true, providers, "", static{infos: info}, 200, "", "", "", `[{"AddrInfo"`},
 		{"no providers", true, providers, "", static{}, 200, "", "", "", "[]"},
 		{"providers in part", true, providers, "", static{infos: info, err: missingB}, 200, "b, c", "no-store", "", `[{"AddrInfo"`},
 		{"providers undecided", true, providers, "", static{err: missingB}, 503, "b, c", "no-store", "", "undecided"},
-		{"providers broken", true, providers, "", static{infos: info, err: broken}, 500, "", "no-store", "", "\n"},
+		{"providers broken", true, providers, "", static{infos: info, err: errBroken}, 500, "", "no-store", "", "\n"},
 
 		{"provider", true, one, "", static{infos: info}, 200, "", "", "", `{"AddrInfo"`},
 		{"provider unknown", true, one, "", static{}, 404, "", "", "", "provider not found\n"},
@@ -172,7 +172,7 @@ func get(t *testing.T, srv *httptest.Server, path, accept string) (*http.Respons
 // TestAStreamThatBreaksIsCutOff shows that no client can take what was sent
 // before this node failed for all there is.
 func TestAStreamThatBreaksIsCutOff(t *testing.T) {
-	srv := httptest.NewUnstartedServer(NewHandler(&static{results: extendedResults, err: broken}, Config{}))
+	srv := httptest.NewUnstartedServer(NewHandler(&static{results: extendedResults, err: errBroken}, Config{}))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	srv.Start()
 	defer srv.Close()

@@ -35,7 +35,7 @@ func TestMergeIgnoresOrderRepetitionAndGrouping(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for range 500 {
+	for range 200 {
 		results := randomResults(random, random.IntN(12))
 		want := Merge(slices.Clone(results))
 		for i := 1; i < len(want); i++ {

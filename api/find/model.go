@@ -75,11 +75,9 @@ func (r *ProviderResult) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return err
 	}
-	*r = ProviderResult{ContextID: wire.ContextID, Metadata: wire.Metadata}
-	if wire.Provider != nil {
-		r.Provider = wire.Provider.value()
-	}
-	return nil
+	provider, err := wire.Provider.value()
+	*r = ProviderResult{ContextID: wire.ContextID, Metadata: wire.Metadata, Provider: provider}
+	return err
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. The multihash must be one.
@@ -103,40 +101,26 @@ func (r *MultihashResult) UnmarshalJSON(b []byte) error {
 // addresses is empty, and addresses with protocols unknown here are left out,
 // because another router's newer transport must not hide the provider.
 type addrInfo struct {
-	ID    peer.ID
+	ID    string
 	Addrs []string
 }
 
-func (a *addrInfo) UnmarshalJSON(b []byte) error {
-	var wire struct {
-		ID    string
-		Addrs []string
-	}
-	if err := json.Unmarshal(b, &wire); err != nil {
-		return err
-	}
-	a.Addrs = wire.Addrs
-	if wire.ID == "" {
-		a.ID = ""
-		return nil
-	}
-	id, err := parsePeerID(wire.ID)
-	a.ID = id
-	return err
-}
-
 // value is nil if there is no peer ID.
-func (a *addrInfo) value() *peer.AddrInfo {
-	if a.ID == "" {
-		return nil
+func (a *addrInfo) value() (*peer.AddrInfo, error) {
+	if a == nil || a.ID == "" {
+		return nil, nil
 	}
-	info := &peer.AddrInfo{ID: a.ID, Addrs: make([]multiaddr.Multiaddr, 0, len(a.Addrs))}
+	id, err := parsePeerID(a.ID)
+	if err != nil {
+		return nil, err
+	}
+	info := &peer.AddrInfo{ID: id, Addrs: make([]multiaddr.Multiaddr, 0, len(a.Addrs))}
 	for _, s := range a.Addrs {
 		if addr, err := multiaddr.NewMultiaddr(s); err == nil {
 			info.Addrs = append(info.Addrs, addr)
 		}
 	}
-	return info
+	return info, nil
 }
 
 // sameIdentity reports whether a and b are the same record: provider, context

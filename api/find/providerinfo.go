@@ -2,6 +2,7 @@ package find
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -121,9 +122,12 @@ func (p *ProviderInfo) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return err
 	}
-	info := wire.AddrInfo.value()
+	info, err := wire.AddrInfo.value()
+	if err != nil {
+		return err
+	}
 	if info == nil {
-		return fmt.Errorf("provider record without peer ID")
+		return errors.New("provider record without peer ID")
 	}
 	*p = ProviderInfo{
 		AddrInfo:              *info,
@@ -139,13 +143,11 @@ func (p *ProviderInfo) UnmarshalJSON(b []byte) error {
 	if wire.FrozenAtTime != "" && p.FrozenAtTime.IsZero() {
 		return fmt.Errorf("provider %s: FrozenAtTime %q is not a time", info.ID, wire.FrozenAtTime)
 	}
-	if wire.Publisher != nil {
-		p.Publisher = wire.Publisher.value()
+	if p.Publisher, err = wire.Publisher.value(); err != nil {
+		return err
 	}
-	if xp := wire.ExtendedProviders; xp != nil {
-		p.ExtendedProviders = extendedValue(xp).orNil()
-	}
-	return nil
+	p.ExtendedProviders, err = extendedValue(wire.ExtendedProviders)
+	return err
 }
 
 // MarshalJSON writes x as find.md section 4 has it.
@@ -173,28 +175,41 @@ func (x *ExtendedProviders) orNil() *ExtendedProviders {
 	return x
 }
 
-// extendedValue is what was read, without providers that have no ID.
-func extendedValue(wire *extendedWire[addrInfo]) *ExtendedProviders {
+// extendedValue is what was read, without providers that have no ID; nil if
+// that is nothing.
+func extendedValue(wire *extendedWire[addrInfo]) (*ExtendedProviders, error) {
+	if wire == nil {
+		return nil, nil
+	}
 	x := &ExtendedProviders{}
-	x.Providers, x.Metadatas = withIDs(wire.Providers, wire.Metadatas)
+	var err error
+	if x.Providers, x.Metadatas, err = withIDs(wire.Providers, wire.Metadatas); err != nil {
+		return nil, err
+	}
 	for _, c := range wire.Contextual {
 		set := ContextualExtendedProviders{Override: c.Override, ContextID: c.ContextID}
-		set.Providers, set.Metadatas = withIDs(c.Providers, c.Metadatas)
+		if set.Providers, set.Metadatas, err = withIDs(c.Providers, c.Metadatas); err != nil {
+			return nil, err
+		}
 		x.Contextual = append(x.Contextual, set)
 	}
-	return x
+	return x.orNil(), nil
 }
 
 // withIDs returns the providers that have an ID and the metadata of each.
-func withIDs(wire []addrInfo, metadatas [][]byte) (infos []peer.AddrInfo, mds [][]byte) {
+func withIDs(wire []addrInfo, metadatas [][]byte) (infos []peer.AddrInfo, mds [][]byte, err error) {
 	metadatas = resized(metadatas, len(wire))
 	for i := range wire {
-		if info := wire[i].value(); info != nil {
+		info, err := wire[i].value()
+		if err != nil {
+			return nil, nil, err
+		}
+		if info != nil {
 			infos = append(infos, *info)
 			mds = append(mds, metadatas[i])
 		}
 	}
-	return infos, mds
+	return infos, mds, nil
 }
 
 // resized is metadatas cut or filled with nil to n elements.

@@ -62,6 +62,7 @@ func (s *lines) begin(cache string) {
 	s.begun = true
 	s.w.Header().Set("Content-Type", api.MediaNDJSON)
 	s.w.Header().Set("Cache-Control", cache)
+	s.w.Header().Set("Trailer", find.HeaderPartial) // proxies drop trailers not announced
 	s.w.WriteHeader(http.StatusOK)
 }
 

@@ -25,7 +25,7 @@ const (
 	flagDiskQuota     = "disk-quota"
 	flagStoreMemory   = "store-memory"
 	flagIngestMemory  = "ingest-memory"
-	flagAnySigner     = "any-signer"
+	flagAnyPublisher  = "any-publisher"
 	flagAdminToken    = "admin-token-file"
 	flagInsecureAdmin = "insecure-admin"
 
@@ -57,7 +57,7 @@ func indexerCommand() *cli.Command {
 			metricsFlag(),
 			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
-			boolFlag(flagAnySigner, "accept advertisements signed by another peer than the provider they name"),
+			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain"),
 			&cli.Float64Flag{Name: flagFreezeAt, Value: indexer.DefaultFreezePercent, EnvVars: env(flagFreezeAt),
 				Usage: "disk usage `PERCENT` at which the node stops taking new content; negative: never"},
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
@@ -89,7 +89,7 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	cfg.Version = version
 	cfg.AssignedOnly = c.Bool(flagAssignedOnly)
 	cfg.AllowPrivate = c.Bool(flagAllowPrivate)
-	cfg.AnySigner = c.Bool(flagAnySigner)
+	cfg.AnyPublisher = c.Bool(flagAnyPublisher)
 	cfg.FreezePercent = c.Float64(flagFreezeAt)
 	if cfg.FreezePercent == 0 || cfg.FreezePercent > 100 || math.IsNaN(cfg.FreezePercent) {
 		return cfg, misused("--%s %v: give a percentage above 0 and up to 100, or a negative number for never", flagFreezeAt, cfg.FreezePercent)

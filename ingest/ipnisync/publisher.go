@@ -270,10 +270,25 @@ func (e *endpoint) get(ctx context.Context, c *Client, r request) ([]byte, error
 	switch {
 	case served(shortErr):
 		return body, shortErr
-	case errors.Is(err, ErrNotFound) && !errors.Is(shortErr, ErrNotFound) && !errors.Is(shortErr, errImplausible):
+	case errors.Is(err, ErrNotFound) && mayPass(shortErr):
 		return nil, shortErr // an old publisher in trouble has not said "not found"
 	}
 	return nil, err
+}
+
+// mayPass reports whether err is about a failed connection or an answer of a
+// server that might say something else later. Servers of the long form alone
+// answer the short one with 400 or 404, or with any page.
+func mayPass(err error) bool {
+	var status *StatusError
+	if !errors.As(err, &status) {
+		return !answered(err)
+	}
+	switch status.Code {
+	case http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	}
+	return status.Code >= http.StatusInternalServerError
 }
 
 // probe asks with one form of URL and settles for it if the answer is right.

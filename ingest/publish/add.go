@@ -201,7 +201,7 @@ func (p *Publisher) buildUnixFS(ctx context.Context, path, target, work string, 
 	}
 	m.p.Blocks = w.blocks
 	m.stage(StageIndexing)
-	c, sum, err := w.finish(root.Cid())
+	c, sum, err := w.finish(ctx, root.Cid())
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +255,7 @@ func (p *Publisher) buildCAR(ctx context.Context, path string, f *os.File, work 
 		return nil, err
 	}
 	defer x.Close()
-	sum, _, err := writeIndex(x, 0, s)
+	sum, _, err := writeIndex(ctx, x, 0, s)
 	if err != nil {
 		return nil, err
 	}

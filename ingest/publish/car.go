@@ -289,7 +289,7 @@ func (w *carWriter) put(k cid.Cid, data []byte) error {
 }
 
 // finish writes the rest of the file. Syncing it is the caller's.
-func (w *carWriter) finish(root cid.Cid) (car, summary, error) {
+func (w *carWriter) finish(ctx context.Context, root cid.Cid) (car, summary, error) {
 	c := car{version: 2, dataOffset: payloadAt, dataSize: int64(w.pos), first: carv1HeadLen, roots: []cid.Cid{root}}
 	if root.ByteLen() != rootLen {
 		return car{}, summary{}, fmt.Errorf("write CAR: root %s is not a CIDv1 with sha2-256", root)
@@ -298,7 +298,7 @@ func (w *carWriter) finish(root cid.Cid) (car, summary, error) {
 		return car{}, summary{}, fmt.Errorf("write CAR: %w", err)
 	}
 	w.seen = nil
-	sum, _, err := writeIndex(w.f, payloadAt+c.dataSize, w.sorter)
+	sum, _, err := writeIndex(ctx, w.f, payloadAt+c.dataSize, w.sorter)
 	if err != nil {
 		return car{}, summary{}, err
 	}

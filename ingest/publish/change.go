@@ -133,7 +133,7 @@ func (d *draft) commit() error {
 	}
 	p.step("synced")
 	d.moved = nil // even a line that could not be written may be there after a restart
-	if err := p.manifest.append(d.next.change(p.provider, d.before)); err != nil {
+	if err := p.manifest.append(d.next.change(p, d.before)); err != nil {
 		return err
 	}
 	p.now.Store(d.next)

@@ -227,6 +227,8 @@ func TestDamagedManifestIsRefused(t *testing.T) {
 	for name, data := range map[string]string{
 		"line in the middle": lines[0] + damaged + lines[2],
 		"first line":         "x" + string(good),
+		"only line":          "x" + lines[0],
+		"only line, cut":     lines[0][:len(lines[0])-1],
 		"newer format":       string(newer),
 	} {
 		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
@@ -248,7 +250,7 @@ func TestLongManifestIsShortenedAtStart(t *testing.T) {
 	add(t, p, tempFile(t, "1", []byte("one")))
 	p.changing.Lock()
 	for range 1100 {
-		if err := p.manifest.append(p.now.Load().change(p.provider, nil)); err != nil {
+		if err := p.manifest.append(p.now.Load().change(p, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -46,6 +46,6 @@
 //
 // # Errors a caller may test for
 //
-// [ErrLocked], [ErrClosed], [ErrBadCAR], [ErrEmpty], [ErrNotPublished],
+// [ErrLocked], [ErrOtherIdentity], [ErrClosed], [ErrBadCAR], [ErrEmpty], [ErrNotPublished],
 // [ErrAmbiguous], [ErrNoAddress], and from [Fetch] a [FetchError].
 package publish

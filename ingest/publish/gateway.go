@@ -60,14 +60,15 @@ func newGateway(p *Publisher) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("publish: gateway: %w", err)
 	}
-	return gateway.NewHandler(gateway.Config{
+	h := gateway.NewHandler(gateway.Config{
 		DeserializedResponses: false,
 		NoDNSLink:             true,
 		DisableHTMLErrors:     true,
 		MaxConcurrentRequests: gatewayRequests,
 		MaxRequestDuration:    gatewayDuration,
 		MetricsRegistry:       p.cfg.Registerer,
-	}, backend), nil
+	}, backend)
+	return gateway.NewHeaders(nil).ApplyCors().Wrap(h), nil // browsers fetch and verify too
 }
 
 // serveIndex says what is here. It names roots, which anyone may fetch, not paths.

@@ -71,7 +71,7 @@ func TestEveryAdvertisedBlockIsServed(t *testing.T) {
 			k := cidOf(mh)
 			for _, ask := range []struct{ query, accept string }{{"?format=raw", ""}, {"", "application/vnd.ipld.raw"}} {
 				resp, body := get(t, s, "/ipfs/"+k.String()+ask.query, ask.accept)
-				if resp.StatusCode != http.StatusOK || checkBlock(k, body) != nil {
+				if resp.StatusCode != http.StatusOK || checkBlock(k, body) != nil || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 					t.Fatalf("%s: %s, %d bytes", k, resp.Status, len(body))
 				}
 			}
@@ -227,9 +227,9 @@ func TestIndexPageNamesRootsAndNoPaths(t *testing.T) {
 // keeps reading.
 func TestLongAnswerOutlivesTheServersTimeout(t *testing.T) {
 	p := open(t, testConfig(t.TempDir()))
-	root := add(t, p, tempFile(t, "big", []byte(randomBytes(1, 24<<20)))).Roots[0]
+	root := add(t, p, tempFile(t, "big", []byte(randomBytes(1, 4<<20)))).Roots[0]
 	s := httptest.NewUnstartedServer(p.Handler())
-	s.Config.WriteTimeout = 50 * time.Millisecond
+	s.Config.WriteTimeout = time.Nanosecond // over before the answer begins
 	s.Start()
 	t.Cleanup(s.Close)
 	resp, err := s.Client().Get(s.URL + "/ipfs/" + root.String() + "?format=car")
@@ -237,13 +237,9 @@ func TestLongAnswerOutlivesTheServersTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	<-time.After(2 * s.Config.WriteTimeout) // the server's time-out passes
-	rest, err := io.Copy(io.Discard, resp.Body)
-	if err != nil || rest < 24<<20 {
-		t.Errorf("%d bytes, %v", rest, err)
+	n, err := io.Copy(io.Discard, resp.Body)
+	if err != nil || n < 4<<20 {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package publish
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -62,13 +63,19 @@ type summary struct {
 
 // writeIndex writes the sorter's multihashes as an index at pos of f and
 // returns the end of it. The sorter is used up.
-func writeIndex(f *os.File, pos int64, s *sorter) (sum summary, end int64, err error) {
+func writeIndex(ctx context.Context, f *os.File, pos int64, s *sorter) (sum summary, end int64, err error) {
 	w := &indexWriter{f: f, pos: pos, digest: sha256.New()}
 	w.buf = bufio.NewWriterSize(&offsetWriter{f, pos}, 1<<20)
 	w.write(varint.ToUvarint(indexCodec))
 	w.codesAt = w.pos
 	w.write(make([]byte, 4))
-	if err := s.each(w.entry); err != nil {
+	err = s.each(func(e sortedEntry) error {
+		if w.count%(1<<16) == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return w.entry(e)
+	})
+	if err != nil {
 		return sum, 0, err
 	}
 	w.closeBucket()

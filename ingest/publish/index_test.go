@@ -42,7 +42,7 @@ func buildIndex(t *testing.T, s *sorter, pos int64) (*os.File, summary) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	sum, end, err := writeIndex(f, pos, s)
+	sum, end, err := writeIndex(t.Context(), f, pos, s)
 	if err != nil {
 		t.Fatal(err)
 	}

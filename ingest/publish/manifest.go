@@ -19,17 +19,18 @@ import (
 const manifestFormat = 1
 
 // A change is one line of the manifest: everything that one operation makes
-// true, at once. Absent fields stay as they were.
+// true, at once. Put and Drop are what is different, the rest is all that holds.
 type change struct {
-	Format   int             `json:"format,omitempty"` // first line only
-	Time     time.Time       `json:"time"`
-	Head     cid.Cid         `json:"head,omitzero"` // newest advertisement
-	Ads      int             `json:"ads"`           // advertisements in the chain
-	Provider string          `json:"provider,omitempty"`
-	Addrs    []string        `json:"addrs"`              // those of the newest advertisement
-	Metadata []byte          `json:"metadata,omitempty"` // for contents to come
-	Put      []contentRecord `json:"put,omitempty"`
-	Drop     [][]byte        `json:"drop,omitempty"` // context IDs
+	Format    int             `json:"format,omitempty"` // first line only
+	Time      time.Time       `json:"time"`
+	Head      cid.Cid         `json:"head,omitzero"` // newest advertisement
+	Ads       int             `json:"ads"`           // advertisements in the chain
+	Publisher string          `json:"publisher,omitempty"`
+	Provider  string          `json:"provider,omitempty"`
+	Addrs     []string        `json:"addrs"`              // those of the newest advertisement
+	Metadata  []byte          `json:"metadata,omitempty"` // for contents to come
+	Put       []contentRecord `json:"put,omitempty"`
+	Drop      [][]byte        `json:"drop,omitempty"` // context IDs
 }
 
 // A contentRecord is one context: its advertisements and where its blocks are.
@@ -73,8 +74,7 @@ type manifest struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// openManifest opens or creates the manifest and returns its changes, the first
-// line's included.
+// openManifest opens or creates the manifest and returns its changes.
 func openManifest(path string) (*manifest, []change, error) {
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -84,39 +84,36 @@ func openManifest(path string) (*manifest, []change, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("manifest %s: %w", path, err)
 	}
-	m := &manifest{path: path, size: int64(whole)}
-	if m.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	m := &manifest{path: path}
+	if len(data) == 0 {
+		if err := m.replace(change{Time: time.Now().UTC()}); err != nil {
+			return nil, nil, fmt.Errorf("manifest %s: %w", path, err)
+		}
+		return m, nil, nil
+	}
+	m.size = int64(whole)
+	if m.f, err = os.OpenFile(path, os.O_RDWR, 0o644); err != nil {
 		return nil, nil, err
 	}
-	if len(changes) == 0 {
-		err = m.create()
-	} else if whole < len(data) {
-		err = errors.Join(m.f.Truncate(m.size), m.f.Sync())
-	}
-	if err != nil {
-		m.f.Close()
-		return nil, nil, fmt.Errorf("manifest %s: %w", path, err)
+	if whole < len(data) {
+		if err := errors.Join(m.f.Truncate(m.size), m.f.Sync()); err != nil {
+			m.f.Close()
+			return nil, nil, fmt.Errorf("manifest %s: %w", path, err)
+		}
 	}
 	return m, changes, nil
 }
 
-func (m *manifest) create() error {
-	m.size = 0
-	if err := m.f.Truncate(0); err != nil {
-		return err
-	}
-	if err := m.append(change{Format: manifestFormat, Time: time.Now().UTC()}); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(m.path))
-}
-
-// parseManifest returns the changes and the length of the lines that hold.
+// parseManifest returns the changes and the length of the lines that hold. The
+// first line is never cut short, as it is written beside the file and renamed.
 func parseManifest(data []byte) (changes []change, whole int, err error) {
 	for rest := data; len(rest) > 0; {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
 		c, ok := parseLine(line)
 		if !found || !ok {
+			if len(changes) == 0 {
+				return nil, 0, errors.New("line 1 is damaged")
+			}
 			for l := range bytes.Lines(after) {
 				if _, ok := parseLine(bytes.TrimSuffix(l, []byte("\n"))); ok {
 					return nil, 0, fmt.Errorf("line %d is damaged", len(changes)+1)
@@ -174,7 +171,7 @@ func (m *manifest) append(c change) error {
 	return nil
 }
 
-// replace puts one change in the place of all so far.
+// replace puts one change in the place of all so far, or makes the file.
 func (m *manifest) replace(c change) error {
 	c.Format = manifestFormat
 	line, err := c.line()
@@ -194,7 +191,9 @@ func (m *manifest) replace(c change) error {
 	if err != nil {
 		return err
 	}
-	m.f.Close()
+	if m.f != nil {
+		m.f.Close()
+	}
 	m.f, m.size = f, int64(len(line))
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +27,9 @@ import (
 var (
 	// ErrLocked: another process has the state directory open.
 	ErrLocked = errors.New("state directory is in use")
+	// ErrOtherIdentity: the chain in the state directory is another publisher's
+	// or for another provider. What it advertised can only be taken back as them.
+	ErrOtherIdentity = errors.New("chain has another identity")
 	// ErrClosed: the publisher has been closed.
 	ErrClosed = errors.New("publisher is closed")
 	// ErrBadCAR: a file that begins like a CAR is not a whole and true one.
@@ -70,7 +75,9 @@ type Config struct {
 	MaxAdEntries int
 	// ProviderID is who serves the content; the publisher itself.
 	ProviderID peer.ID
-	// Addrs are the provider's addresses, in every advertisement.
+	// Addrs are the provider's addresses, in every advertisement from now on;
+	// those of the newest advertisement. To tell indexers of a change before
+	// there is other news, call SetAddrs.
 	Addrs []multiaddr.Multiaddr
 	// Metadata of new contexts; what UpdateMetadata last set, or
 	// transport-ipfs-gateway-http.
@@ -150,7 +157,8 @@ type Publisher struct {
 }
 
 // Open opens the state directory, making it if need be, and goes on with the
-// chain that is in it. ErrLocked if another process, or another Publisher, has it.
+// chain that is in it. ErrLocked if another process, or another Publisher, has
+// it; ErrOtherIdentity if the chain is not the key's and provider's.
 func Open(cfg Config) (*Publisher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -239,28 +247,30 @@ func (p *Publisher) start(s *state, last change, lines int) error {
 		if _, err := p.chain.block(s.head); err != nil {
 			return fmt.Errorf("publish: head of the chain: %w", err)
 		}
-		if last.Provider != p.provider.String() {
-			p.cfg.Logger.Warn("provider differs from the one advertised so far",
-				"provider", p.provider.String(), "before", last.Provider)
+		if last.Publisher != p.id.String() || last.Provider != p.provider.String() {
+			return fmt.Errorf("publish: %w: it is of publisher %s for provider %s, this is %s for %s",
+				ErrOtherIdentity, last.Publisher, last.Provider, p.id, p.provider)
 		}
 	}
 	if err := s.sign(p.cfg.Topic, p.cfg.Key); err != nil {
 		return err
 	}
 	p.metadata = p.cfg.Metadata
-	if p.metadata == nil {
+	if len(p.metadata) == 0 {
 		p.metadata = s.metadata
 	}
-	if p.metadata == nil {
+	if len(p.metadata) == 0 {
 		md, err := metadata.Encode(metadata.IPFSGatewayHTTP)
 		if err != nil {
 			return err
 		}
 		p.metadata = md
 	}
-	p.addrs = addrStrings(p.cfg.Addrs)
+	if p.addrs = addrStrings(p.cfg.Addrs); len(p.addrs) == 0 {
+		p.addrs = s.addrs
+	}
 	if lines > 1000 && lines > 4*len(s.contents) {
-		c := s.change(p.provider, nil)
+		c := s.change(p, nil)
 		for _, k := range s.keys() {
 			c.Put = append(c.Put, s.contents[k].record())
 		}
@@ -358,13 +368,14 @@ func (p *Publisher) Block(ctx context.Context, c cid.Cid) ([]byte, error) {
 	return b, err
 }
 
-// Contents lists what is published, by context ID.
+// Contents lists what is published, by path.
 func (p *Publisher) Contents() []Content {
 	s := p.now.Load()
 	out := make([]Content, 0, len(s.contents))
 	for _, k := range s.keys() {
 		out = append(out, s.contents[k].describe())
 	}
+	slices.SortFunc(out, func(a, b Content) int { return strings.Compare(a.Paths[0], b.Paths[0]) })
 	return out
 }
 

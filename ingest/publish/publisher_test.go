@@ -2,6 +2,7 @@ package publish
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -311,6 +312,13 @@ func TestSetAddrsAdvertisesAChangeOnly(t *testing.T) {
 	if _, err := p.SetAddrs(t.Context(), nil); !errors.Is(err, ErrNoAddress) {
 		t.Errorf("no addresses: %v", err)
 	}
+	p.Close()
+	cfg.Addrs = nil // goes on with what was advertised
+	p = open(t, cfg)
+	add(t, p, tempFile(t, "2", []byte("two")))
+	if ad := walk(t, p)[2]; !slices.Equal(ad.Addresses, []string{moved.String()}) {
+		t.Errorf("ad is %+v", ad)
+	}
 }
 
 func TestNothingIsAdvertisedWithoutAnAddress(t *testing.T) {
@@ -350,6 +358,26 @@ func TestRestartContinuesTheChain(t *testing.T) {
 	}
 }
 
+func TestChainOfAnotherIdentityIsRefused(t *testing.T) {
+	state := t.TempDir()
+	p := open(t, testConfig(state))
+	p.Close()
+	cfg := testConfig(state)
+	cfg.Key = testKey(2) // nothing has been signed yet
+	p = open(t, cfg)
+	add(t, p, tempFile(t, "f", []byte("x")))
+	p.Close()
+	if _, err := Open(testConfig(state)); !errors.Is(err, ErrOtherIdentity) {
+		t.Errorf("another key: %v", err)
+	}
+	other := cfg
+	other.ProviderID = "someone"
+	if _, err := Open(other); !errors.Is(err, ErrOtherIdentity) {
+		t.Errorf("another provider: %v", err)
+	}
+	open(t, cfg) // a refusal leaves the directory free
+}
+
 func TestBigContentIsSpreadOverAdvertisements(t *testing.T) {
 	for _, c := range []struct {
 		blocks, perChunk, perAd int
@@ -384,6 +412,46 @@ func TestBigContentIsSpreadOverAdvertisements(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestChangeThatFailsLeavesNothingBehind(t *testing.T) {
+	p := open(t, testConfig(t.TempDir()))
+	add(t, p, tempFile(t, "f", []byte("x")))
+	before := fingerprint(t, p)
+	check := func() {
+		t.Helper()
+		if got := fingerprint(t, p); got != before {
+			t.Errorf("now %s, before %s", got, before)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := p.Add(ctx, tempFile(t, "g", []byte("y")), func(pr Progress) {
+		if pr.Stage == StageEntries {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	check()
+	if files, _ := os.ReadDir(p.cars); len(files) != 1 {
+		t.Errorf("%d files in cars", len(files))
+	}
+
+	p.manifest.f.Close() // a disk that takes no more
+	for range 2 {
+		if _, err := p.Add(t.Context(), tempFile(t, "g", []byte("y")), nil); err == nil {
+			t.Error("added without a manifest")
+		}
+		check()
+	}
+	if _, err := p.ReadBlock(t.Context(), rawCID([]byte("x"))); err != nil {
+		t.Errorf("reading: %v", err)
+	}
+	p.Close() // says that its file is closed
+	p = open(t, p.cfg)
+	check()
+	checkServed(t, p)
 }
 
 func TestProgressGoesThroughAllStages(t *testing.T) {

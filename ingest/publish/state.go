@@ -3,11 +3,11 @@ package publish
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/signpost-index/signpost/ingest/schema"
 )
@@ -65,8 +65,11 @@ func (s *state) byPath(path string) *content {
 
 // change is the manifest line that leads from before (nil: from nothing listed)
 // to s.
-func (s *state) change(provider peer.ID, before *state) change {
-	c := change{Time: time.Now().UTC(), Head: s.head, Ads: s.ads, Provider: provider.String(), Addrs: s.addrs, Metadata: s.metadata}
+func (s *state) change(p *Publisher, before *state) change {
+	c := change{
+		Time: time.Now().UTC(), Head: s.head, Ads: s.ads,
+		Publisher: p.id.String(), Provider: p.provider.String(), Addrs: s.addrs, Metadata: s.metadata,
+	}
 	if before == nil {
 		return c
 	}
@@ -111,12 +114,7 @@ func (c *content) source(path string) *source {
 func (c *content) with(src *source) *content {
 	out := c.without(src.rec.Path)
 	out.sources = append(out.sources, src)
-	slices.SortFunc(out.sources, func(a, b *source) int {
-		if a.rec.Path < b.rec.Path {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out.sources, func(a, b *source) int { return strings.Compare(a.rec.Path, b.rec.Path) })
 	return out
 }
 

@@ -1,0 +1,115 @@
+package admin
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+func TestParsePool(t *testing.T) {
+	p, f := publisher.String(), frozen.String()
+	const one = "find=http://a:3000 ingest=http://a:3001 admin=http://a:3002"
+	member := PoolMember{Find: "http://a:3000", Ingest: "http://a:3001", Admin: "http://a:3002"}
+	with := func(change func(*PoolMember)) []PoolMember {
+		m := member
+		change(&m)
+		return []PoolMember{m}
+	}
+	tests := []struct {
+		name, text string
+		want       []PoolMember
+		err        string
+	}{
+		{"one", one, []PoolMember{member}, ""},
+		{"comments and blanks", "# pool\n\n \t" + one + " # the first\r\n#" + one + "\n", []PoolMember{member}, ""},
+		{"any order", "admin=http://a:3002\tfind=http://a:3000   ingest=http://a:3001", []PoolMember{member}, ""},
+		{"scheme left out", "find=a:3000 ingest=a:3001 admin=a:3002", []PoolMember{member}, ""},
+		{"one form of a URL", "find=http://A:3000/ ingest=HTTP://a:3001// admin=a:3002/", []PoolMember{member}, ""},
+		{"under a path", one + "\nfind=https://h/find/ ingest=https://h/ingest admin=https://h/admin",
+			[]PoolMember{member, {Find: "https://h/find", Ingest: "https://h/ingest", Admin: "https://h/admin"}}, ""},
+		{"standby", "standby " + one, with(func(m *PoolMember) { m.Standby = true }), ""},
+		{"presets", one + " preset=" + p + "," + f + "," + p, with(func(m *PoolMember) { m.Preset = []peer.ID{publisher, frozen} }), ""},
+		{"token file", one + " token-file=secret.token", with(func(m *PoolMember) { m.TokenFile = "secret.token" }), ""},
+
+		{"empty", "# nothing\n", nil, "no indexer: add a line such as find=URL"},
+		{"no find", "\ningest=a:1 admin=a:2", nil, "line 2: no find: add find=URL"},
+		{"no ingest", "find=a:1 admin=a:2", nil, "line 1: no ingest: add ingest=URL"},
+		{"no admin", "find=a:1 ingest=a:2", nil, "line 1: no admin: add admin=URL"},
+		{"unknown word", one + " weight=3", nil, "line 1: weight: unknown word: want find=URL"},
+		{"unknown flag", one + " stanby", nil, `line 1: "stanby": want find=URL`},
+		{"flag with value", one + " standby=yes", nil, `line 1: "standby=yes": want find=URL`},
+		{"no value", "find= ingest=a:1 admin=a:2", nil, `line 1: "find=": want`},
+		{"twice", one + " find=b:1", nil, "line 1: find is given twice"},
+		{"bad URL", "find=ftp://a ingest=a:1 admin=a:2", nil, "line 1: find: base URL"},
+		{"bad peer", one + " preset=" + p + ",nonsense", nil, `line 1: preset: "nonsense"`},
+		{"URL of another line", one + "\n\nfind=b:1 ingest=b:2 admin=a:3002/", nil, "line 3: http://a:3002 is used in line 1 already"},
+		{"URL of the same line", "find=a:1 ingest=a:1 admin=a:2", nil, "line 1: http://a:1 is used in line 1 already"},
+		{"long line", one + "\n" + strings.Repeat("x", maxPoolLine), nil, "line 2: longer than"},
+		{"too much", strings.Repeat("#"+strings.Repeat("x", 1000)+"\n", maxPoolBytes/1000), nil, "more than"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := ParsePool(strings.NewReader(test.text))
+			if test.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), test.err) {
+					t.Errorf("got %v, %v", got, err)
+				}
+				return
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+				t.Error(diff, err)
+			}
+		})
+	}
+}
+
+func TestReadPoolFileFindsTokensBesideIt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pool")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("find=a:1 ingest=a:2 admin=a:3 token-file=a.token\nfind=b:1 ingest=b:2 admin=b:3 token-file=/etc/b.token\nfind=c:1 ingest=c:2 admin=c:3\n")
+	members, err := ReadPoolFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{filepath.Join(dir, "a.token"), "/etc/b.token", ""} {
+		if got := members[i].TokenFile; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	write("oops")
+	if _, err := ReadPoolFile(path); err == nil || !strings.Contains(err.Error(), path+": line 1") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := ReadPoolFile(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParsePool(f *testing.F) {
+	f.Add("find=a:1 ingest=a:2 admin=a:3 standby preset=" + publisher.String() + " token-file=x # comment\n")
+	f.Add("find=http://[::1]:1/ ingest=https://a admin=b")
+	f.Fuzz(func(t *testing.T, text string) {
+		members, err := ParsePool(strings.NewReader(text))
+		if (err == nil) != (len(members) > 0) {
+			t.Fatalf("%d members, %v", len(members), err)
+		}
+		for _, m := range members {
+			line := "find=" + m.Find + " ingest=" + m.Ingest + " admin=" + m.Admin
+			again, err := ParsePool(strings.NewReader(line))
+			if err != nil || again[0].Find != m.Find || again[0].Ingest != m.Ingest || again[0].Admin != m.Admin {
+				t.Fatalf("%s read again: %v, %v", line, again, err)
+			}
+		}
+	})
+}
