@@ -142,12 +142,6 @@ func readPool(c *cli.Context) ([]admin.PoolMember, error) {
 	if err != nil {
 		return nil, misused("--%s: %v", flagPool, err)
 	}
-	// Token files are relative to the pool file.
-	for n := range members {
-		if f := members[n].TokenFile; f != "" && !filepath.IsAbs(f) {
-			members[n].TokenFile = filepath.Join(filepath.Dir(file), f)
-		}
-	}
 	return members, nil
 }
 
