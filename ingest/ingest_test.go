@@ -526,6 +526,26 @@ func TestDepthLimitCountsOlderAdsAsDone(t *testing.T) {
 	}
 }
 
+// TestStrangersLeaveNoTrace: an announce of a publisher that shows no valid
+// head is tried a few times and then forgotten, on disk and in memory.
+func TestStrangersLeaveNoTrace(t *testing.T) {
+	c := newTestChain(t)
+	n := openNode(t, vfs.NewMem(), c)
+	n.i.cfg.Dial = func(peer.AddrInfo) (Publisher, error) { return nil, errors.New("nobody there") }
+	n.notify(c, testMultihashCID(t))
+	n.idle()
+	if got := len(n.failed); got != strangerTries {
+		t.Errorf("tried %d times, want %d", got, strangerTries)
+	}
+	if got := n.store.Publishers(); len(got) != 0 {
+		t.Errorf("the store knows %v", got)
+	}
+}
+
+func testMultihashCID(t *testing.T) cid.Cid {
+	return cid.NewCidV1(cid.DagJSON, testMultihashes(t, "nobody", 1)[0])
+}
+
 func TestNotAllowedPublisherIsRefused(t *testing.T) {
 	c := newTestChain(t)
 	c.put("a", testMultihashes(t, "a", 1))

@@ -41,7 +41,11 @@ func (i *Ingester) syncOnce(ctx context.Context, publisher peer.ID, t target) er
 		}
 	}
 	known := parseAddrs(i.cfg.Store.PublisherAddrs(publisher))
-	addrs := mergeAddrs(t.addrs, known)
+	announced := t.addrs[:min(len(t.addrs), maxPublisherAddrs)]
+	addrs := mergeAddrs(known, announced)
+	if t.announcedFirst {
+		addrs = mergeAddrs(announced, known)
+	}
 	if len(addrs) == 0 {
 		return ErrUnknownPublisher
 	}

@@ -22,6 +22,11 @@ type target struct {
 	depth    int
 	resync   bool
 	explicit bool
+	// announcedFirst prefers the announced addresses to those known. The first
+	// try does not, so that a stranger's announce costs a known publisher
+	// nothing; a second one does, as a publisher may have moved and left an
+	// old head behind.
+	announcedFirst bool
 }
 
 // worker syncs one publisher. Its goroutine lives from the first target until
@@ -122,6 +127,7 @@ func (w *worker) run() {
 		delay := delays.NextBackOff()
 		w.i.log.Warn("sync will be tried again", "publisher", w.publisher, "head", t.head, "in", delay, "err", err)
 		w.pause(delay)
+		t.announcedFirst = !t.announcedFirst
 		retry = &t
 	}
 }
@@ -181,9 +187,15 @@ func (w *worker) giveUp(err error, tries int) bool {
 	if w.i.cfg.Allow != nil && w.i.cfg.Allow(w.publisher) != nil {
 		return true
 	}
+	return w.stranger() && tries >= strangerTries
+}
+
+// stranger says whether the publisher never showed a valid head. Nothing is
+// written about strangers: anybody can announce any number of them.
+func (w *worker) stranger() bool {
 	p := w.i.cfg.Store.Progress(w.publisher)
-	stranger := !p.Mark.Ad.Defined() && p.Pending == 0 && len(p.Applied) == 0
-	return stranger && tries >= strangerTries
+	return !p.Mark.Ad.Defined() && p.Pending == 0 && p.AppliedCount == 0 &&
+		len(w.i.cfg.Store.PublisherAddrs(w.publisher)) == 0
 }
 
 // sync runs one sync within the bound on syncs at once.
@@ -202,6 +214,9 @@ func (w *worker) sync(t target) error {
 	w.i.metrics.syncSeconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		w.i.metrics.syncsFailed.Inc()
+		if w.stranger() {
+			return err
+		}
 		if serr := w.i.cfg.Store.SetError(w.publisher, err.Error(), time.Now()); serr != nil {
 			return errors.Join(err, serr)
 		}
