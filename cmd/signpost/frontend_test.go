@@ -91,7 +91,7 @@ func TestFrontendLearnsThePoolFromFileAndAssigner(t *testing.T) {
 	}))
 	t.Cleanup(asn.Close)
 	file := filepath.Join(t.TempDir(), "pool.txt")
-	if err := os.WriteFile(file, []byte("find="+a+" ingest="+a+" admin="+a+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("find="+a+" ingest=http://127.0.0.1:1 admin=http://127.0.0.1:2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
