@@ -2,13 +2,9 @@ package assigner
 
 import (
 	"container/list"
-	"crypto/sha256"
-	"encoding/binary"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multihash"
 
 	"github.com/signpost-index/signpost/announce"
 )
@@ -25,7 +21,7 @@ const (
 // keptAnnounce is the newest announce of a publisher.
 type keptAnnounce struct {
 	announce.Announce
-	key    cid.Cid
+	key    announce.Key
 	at     time.Time
 	queued int  // forward queues that hold it
 	taken  bool // an indexer accepted it
@@ -64,7 +60,7 @@ func (ks *keptAnnounces) publishers() []peer.ID {
 
 // put keeps an in place of the publisher's last. It reports false if there is
 // no room.
-func (ks *keptAnnounces) put(an announce.Announce, key cid.Cid, now time.Time) bool {
+func (ks *keptAnnounces) put(an announce.Announce, key announce.Key, now time.Time) bool {
 	publisher := an.Publisher.ID
 	if el := ks.by[publisher]; el != nil {
 		k := el.Value.(*keptAnnounce)
@@ -99,7 +95,7 @@ func (ks *keptAnnounces) evict(now time.Time) bool {
 
 // keep takes an announce: it will be forwarded to the indexers that have its
 // publisher, now and when others get it. It reports false if there is no room.
-func (p *pool) keep(an announce.Announce, key cid.Cid, now time.Time) bool {
+func (p *pool) keep(an announce.Announce, key announce.Key, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.kept.put(an, key, now) {
@@ -116,27 +112,4 @@ func (p *pool) keep(an announce.Announce, key cid.Cid, now time.Time) bool {
 		wake(p.changed)
 	}
 	return true
-}
-
-// seenKey names an announce for [announce.Seen]. Announces are not signed, so
-// the advertisement's CID alone would let anyone who repeats it under another
-// publisher or with other addresses keep the true announce from being heard.
-func seenKey(an announce.Announce) cid.Cid {
-	h := sha256.New()
-	part := func(b []byte) {
-		var size [8]byte
-		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
-		h.Write(size[:])
-		h.Write(b)
-	}
-	part([]byte(an.Publisher.ID))
-	part(an.Head.Bytes())
-	for _, addr := range an.Publisher.Addrs {
-		part(addr.Bytes())
-	}
-	mh, err := multihash.Encode(h.Sum(nil), multihash.SHA2_256)
-	if err != nil {
-		panic(err) // only for an unknown hash code
-	}
-	return cid.NewCidV1(cid.Raw, mh)
 }

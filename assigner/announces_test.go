@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api/admin"
@@ -18,7 +17,7 @@ func TestKeptAnnouncesMakeRoom(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	keep := func(ks *keptAnnounces, publisher string, at time.Time) bool {
 		an := announceOf(peer.ID(publisher), "h")
-		return ks.put(an, seenKey(an), at)
+		return ks.put(an, an.Key(), at)
 	}
 	full := func() *keptAnnounces {
 		ks := newKeptAnnounces(3)
@@ -79,26 +78,6 @@ func TestNoRoomIsUnavailable(t *testing.T) {
 	// What was refused is not taken for seen.
 	if err := a.accept(t.Context(), announceOf("publisher 2", "h")); !errors.Is(err, announce.ErrUnavailable) {
 		t.Errorf("repeated: %v", err)
-	}
-}
-
-func TestSeenKeyTellsAnnouncesApart(t *testing.T) {
-	base := announceOf("p", "h")
-	elsewhere := announceOf("p", "h")
-	elsewhere.Publisher.Addrs = []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.9/tcp/1/http")}
-	nowhere := announceOf("p", "h")
-	nowhere.Publisher.Addrs = nil
-	for name, other := range map[string]announce.Announce{
-		"publisher": announceOf("q", "h"), "head": announceOf("p", "i"), "addresses": elsewhere, "no addresses": nowhere,
-	} {
-		if seenKey(base) == seenKey(other) {
-			t.Errorf("%s makes no difference", name)
-		}
-	}
-	gossiped := announceOf("p", "h")
-	gossiped.Direct = false
-	if seenKey(base) != seenKey(gossiped) {
-		t.Error("the way an announce came makes a difference")
 	}
 }
 

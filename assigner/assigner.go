@@ -316,7 +316,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // [announce.ErrUnavailable] if there is no room for another publisher.
 func (a *Assigner) accept(_ context.Context, an announce.Announce) error {
 	a.metrics.received(an.Direct)
-	key := seenKey(an)
+	key := an.Key()
 	if !a.seen.Add(key) {
 		a.metrics.duplicates.Inc()
 		return nil

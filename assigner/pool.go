@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api/admin"
 )
 
@@ -22,7 +22,7 @@ type poolConfig struct {
 	maxKept      int
 	log          *slog.Logger
 	metrics      *metrics
-	forget       func(cid.Cid) // makes a repetition of an announce count as new
+	forget       func(announce.Key) // makes a repetition of an announce count as new
 }
 
 // pool is all the assigner knows: the members with their facts, what is under

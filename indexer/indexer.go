@@ -47,9 +47,6 @@ import (
 // This is the one place it is written.
 const DefaultFreezePercent = 95
 
-// seenAnnounces is the length of the duplicate filter; announce.md section 4.
-const seenAnnounces = 64
-
 // Config of an indexer node. DataDir, Key and the three listeners are required.
 type Config struct {
 	DataDir             string
@@ -117,7 +114,7 @@ func Open(cfg Config) (*Indexer, error) {
 	}
 	ix := &Indexer{
 		cfg: cfg, log: cfg.Logger.With("indexer", id), id: id,
-		seen:       announce.NewSeen(seenAnnounces),
+		seen:       announce.NewSeen(announce.DefaultSeen),
 		registry:   prometheus.NewRegistry(),
 		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate}),
 		unassigned: make(map[peer.ID]bool),
@@ -154,7 +151,7 @@ func (ix *Indexer) open() error {
 		},
 		Allow:       ix.allow,
 		MayPublish:  ix.mayPublish(),
-		Failed:      func(_ peer.ID, head cid.Cid, _ error) { ix.seen.Forget(head) },
+		Failed:      func(at peer.AddrInfo, head cid.Cid) { ix.seen.Forget(announce.KeyOf(at, head)) },
 		MemoryBytes: ix.cfg.IngestMemory,
 		Logger:      ix.log, Registerer: ix.registry,
 	})

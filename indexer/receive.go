@@ -21,12 +21,12 @@ func (ix *Indexer) hear(_ context.Context, a announce.Announce) error {
 	if err := ix.allow(a.Publisher.ID); err != nil {
 		return err
 	}
-	if ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Head) {
+	if ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key()) {
 		return nil
 	}
 	err := ix.ingester.Notify(a.Publisher, a.Head)
 	if err != nil {
-		ix.seen.Forget(a.Head)
+		ix.seen.Forget(a.Key())
 	}
 	if errors.Is(err, ingest.ErrBusy) || errors.Is(err, ingest.ErrClosed) {
 		return errors.Join(announce.ErrUnavailable, err)

@@ -193,7 +193,7 @@ func openNode(t testing.TB, fs vfs.FS, chains ...*testChain) *testNode {
 			}
 			return FromSource(ai.ID, c), nil
 		},
-		Failed:   func(_ peer.ID, head cid.Cid, _ error) { n.failed <- head },
+		Failed:   func(_ peer.AddrInfo, head cid.Cid) { n.failed <- head },
 		RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
 		Logger: testLogger(t),
 	})

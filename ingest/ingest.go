@@ -113,9 +113,10 @@ type Config struct {
 	// genuine ads replayed or altered in somebody else's chain change nothing
 	// (a context ID is not covered by the ad's signature).
 	MayPublish func(id, provider peer.ID) bool
-	// Failed is told of a head whose sync failed, so that a repeated announce
-	// of it is not taken for a duplicate. May be nil.
-	Failed func(publisher peer.ID, head cid.Cid, err error)
+	// Failed is told of an announce, as Notify got it, whose sync failed, so that
+	// a repetition of it is not taken for a duplicate. It must not block nor
+	// call the Ingester. May be nil.
+	Failed func(info peer.AddrInfo, head cid.Cid)
 	// MemoryBytes bounds what running syncs hold together; 0 means DefaultMemoryBytes.
 	MemoryBytes int64
 	// RetryMin and RetryMax bound the back-off after a failed sync; 0 means
@@ -202,10 +203,14 @@ func (i *Ingester) Close() error {
 }
 
 // Notify says that publisher may have a new head, reachable at info.Addrs. It
-// returns at once; a newer call replaces a waiting older one. Errors: what
+// returns at once; calls that wait are merged into one sync. Errors: what
 // Config.Allow said, ErrBusy, ErrClosed.
 func (i *Ingester) Notify(info peer.AddrInfo, head cid.Cid) error {
-	return i.enqueue(info.ID, target{addrs: info.Addrs, head: head})
+	t := target{addrs: info.Addrs[:min(len(info.Addrs), maxAnnouncedAddrs)]}
+	if head.Defined() {
+		t.notices = []notice{{info.Addrs, head}}
+	}
+	return i.enqueue(info.ID, t)
 }
 
 // SyncOptions of an explicit sync, as POST /ingest/sync/{publisher} takes them.
@@ -280,6 +285,16 @@ func (i *Ingester) enqueue(publisher peer.ID, t target) error {
 		}
 		w.explicit = true
 	}
-	w.put(t)
+	i.failed(publisher, w.put(t))
 	return nil
+}
+
+// failed reports announces whose sync failed or never came.
+func (i *Ingester) failed(publisher peer.ID, notices []notice) {
+	if i.cfg.Failed == nil {
+		return
+	}
+	for _, n := range notices {
+		i.cfg.Failed(peer.AddrInfo{ID: publisher, Addrs: n.addrs}, n.head)
+	}
 }

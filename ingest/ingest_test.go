@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -523,6 +524,61 @@ func TestDepthLimitCountsOlderAdsAsDone(t *testing.T) {
 	n.wantFound(fresh, "new")
 	if got := n.store.Progress(c.id()).Mark.Ad; got != c.head {
 		t.Errorf("mark %s, want %s", got, c.head)
+	}
+}
+
+// TestFalseAnnounceDoesNotSuppressTheTrueOne: somebody announces the head at an
+// address where nobody answers; the true announce comes while that is tried.
+func TestFalseAnnounceDoesNotSuppressTheTrueOne(t *testing.T) {
+	c := newTestChain(t)
+	mhs := testMultihashes(t, "a", 10)
+	c.put("a", mhs)
+	n := openNode(t, vfs.NewMem(), c)
+	evil, good := "/ip4/127.0.0.1/tcp/666/http", "/ip4/127.0.0.1/tcp/1/http"
+	dialled := make(chan struct{})
+	n.i.cfg.Dial = func(ai peer.AddrInfo) (Publisher, error) {
+		for _, a := range ai.Addrs {
+			if a.String() == good {
+				return FromSource(ai.ID, c), nil
+			}
+		}
+		close(dialled)
+		return silent{FromSource(ai.ID, c)}, nil
+	}
+	if err := n.i.Notify(peer.AddrInfo{ID: c.id(), Addrs: parseAddrs([]string{evil})}, c.head); err != nil {
+		t.Fatal(err)
+	}
+	<-dialled
+	if err := n.i.Notify(peer.AddrInfo{ID: c.id(), Addrs: parseAddrs([]string{good})}, c.head); err != nil {
+		t.Fatal(err)
+	}
+	n.idle()
+	n.wantFound(mhs, "a")
+}
+
+// silent is a Publisher whose head never comes.
+type silent struct{ Publisher }
+
+func (s silent) Head(context.Context) (*schema.SignedHead, error) {
+	return nil, errors.New("timed out")
+}
+
+func TestWaitingAnnouncesAreMergedWithinBounds(t *testing.T) {
+	var waiting target
+	for k := range 3 * maxNotices {
+		addr := parseAddrs([]string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/http", k+1)})
+		over := waiting.merge(target{addrs: addr, notices: []notice{{addr, testMultihashCID(t)}}})
+		if want := k >= maxNotices; (len(over) == 1) != want {
+			t.Fatalf("announce %d: %d reported as failed", k, len(over))
+		}
+	}
+	if len(waiting.addrs) != maxAnnouncedAddrs || waiting.addrs[0].String() != "/ip4/127.0.0.1/tcp/1/http" {
+		t.Errorf("%d addresses wait, the first %s", len(waiting.addrs), waiting.addrs[0])
+	}
+	waiting.merge(target{explicit: true, depth: 3, resync: true})
+	waiting.merge(target{})
+	if !waiting.explicit || waiting.depth != 3 || !waiting.resync {
+		t.Errorf("the explicit sync was lost: %+v", waiting)
 	}
 }
 

@@ -16,8 +16,13 @@ import (
 	"github.com/signpost-index/signpost/store"
 )
 
-// maxPublisherAddrs bounds the addresses remembered for a publisher.
-const maxPublisherAddrs = 4
+// maxPublisherAddrs bounds the addresses remembered for a publisher, and
+// maxAnnouncedAddrs those of announces that one sync tries; together they are
+// what ipnisync takes.
+const (
+	maxPublisherAddrs = 4
+	maxAnnouncedAddrs = 12
+)
 
 // pendingBatch is how many pending ads are written or read at once.
 const pendingBatch = 512
@@ -41,10 +46,9 @@ func (i *Ingester) syncOnce(ctx context.Context, publisher peer.ID, t target) er
 		}
 	}
 	known := parseAddrs(i.cfg.Store.PublisherAddrs(publisher))
-	announced := t.addrs[:min(len(t.addrs), maxPublisherAddrs)]
-	addrs := mergeAddrs(known, announced)
+	addrs := mergeAddrs(known, t.addrs)
 	if t.announcedFirst {
-		addrs = mergeAddrs(announced, known)
+		addrs = mergeAddrs(t.addrs, known)
 	}
 	if len(addrs) == 0 {
 		return ErrUnknownPublisher
@@ -99,10 +103,12 @@ func (s *chainSync) run(ctx context.Context, t target, known []multiaddr.Multiad
 // checkAnnounced reports an announced CID that the chain does not contain: the
 // head may lag behind its announce, so a later try can find it.
 func (s *chainSync) checkAnnounced(t target, head cid.Cid) error {
-	if !t.head.Defined() || t.head == head || s.isKnown(t.head) {
-		return nil
+	for _, n := range t.notices {
+		if n.head != head && !s.isKnown(n.head) {
+			return fmt.Errorf("%w: announced %s, signed head is %s", ErrNotInChain, n.head, head)
+		}
 	}
-	return fmt.Errorf("%w: announced %s, signed head is %s", ErrNotInChain, t.head, head)
+	return nil
 }
 
 // isKnown says whether ad was scanned or applied before as part of this

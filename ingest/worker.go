@@ -15,10 +15,22 @@ import (
 // tried before it is dropped: anybody can announce anybody.
 const strangerTries = 4
 
-// target is what a worker is asked to reach.
+// maxNotices bounds the announces one sync answers for; of more, the oldest are
+// reported as failed, so that they can be made again.
+const maxNotices = 64
+
+// notice is one announce, as Notify got it.
+type notice struct {
+	addrs []multiaddr.Multiaddr
+	head  cid.Cid
+}
+
+// target is what a worker is asked to reach: the signed head, whatever was
+// announced. Waiting targets are merged, never replaced, since an announce may
+// come from anybody: a false one must not push a true one aside.
 type target struct {
-	addrs    []multiaddr.Multiaddr
-	head     cid.Cid // announced; undefined for a resume or an explicit sync
+	addrs    []multiaddr.Multiaddr // of all announces, each once, oldest first
+	notices  []notice
 	depth    int
 	resync   bool
 	explicit bool
@@ -27,6 +39,29 @@ type target struct {
 	// nothing; a second one does, as a publisher may have moved and left an
 	// old head behind.
 	announcedFirst bool
+}
+
+// merge adds a newer target to t and returns the announces there is no room for.
+func (t *target) merge(newer target) (over []notice) {
+	t.addrs = mergeAddrs(t.addrs, newer.addrs)
+	t.addrs = t.addrs[:min(len(t.addrs), maxAnnouncedAddrs)]
+	t.notices = append(t.notices, newer.notices...)
+	if n := len(t.notices) - maxNotices; n > 0 {
+		over, t.notices = t.notices[:n:n], t.notices[n:]
+	}
+	if newer.explicit {
+		t.explicit, t.depth, t.resync = true, newer.depth, newer.resync
+	}
+	return over
+}
+
+// heads are the announced CIDs, for the log.
+func (t *target) heads() []cid.Cid {
+	var out []cid.Cid
+	for _, n := range t.notices {
+		out = append(out, n.head)
+	}
+	return out
 }
 
 // worker syncs one publisher. Its goroutine lives from the first target until
@@ -47,28 +82,20 @@ func newWorker(i *Ingester, publisher peer.ID) *worker {
 	return &worker{i: i, publisher: publisher, ctx: ctx, stop: cancel, wake: make(chan struct{}, 1)}
 }
 
-// put sets or merges the next target. The caller holds Ingester.mu.
-func (w *worker) put(t target) {
-	if w.has {
-		if len(t.addrs) == 0 {
-			t.addrs = w.next.addrs
-		}
-		if !t.head.Defined() {
-			t.head = w.next.head
-		}
-		if !t.explicit && w.next.explicit {
-			t.explicit, t.depth, t.resync = true, w.next.depth, w.next.resync
-		}
-	}
-	w.next, w.has = t, true
+// put adds to the next target and returns announces there was no room for. The
+// caller holds Ingester.mu.
+func (w *worker) put(t target) (over []notice) {
+	over = w.next.merge(t)
+	w.has = true
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
+	return over
 }
 
-// take returns the next target, or false after removing the worker from the
-// ingester because there is none.
+// take returns the next target, what is to be tried again included, or false
+// after removing the worker from the ingester because there is none.
 func (w *worker) take(retry *target) (target, bool) {
 	w.i.mu.Lock()
 	defer w.i.mu.Unlock()
@@ -76,16 +103,17 @@ func (w *worker) take(retry *target) (target, bool) {
 	case <-w.wake:
 	default:
 	}
+	var t target
+	if retry != nil {
+		t = *retry
+	}
 	if w.has {
-		t := w.next
+		w.i.failed(w.publisher, t.merge(w.next))
 		w.next, w.has = target{}, false
-		if retry != nil && len(t.addrs) == 0 {
-			t.addrs = retry.addrs
-		}
 		return t, true
 	}
 	if retry != nil {
-		return *retry, true
+		return t, true
 	}
 	delete(w.i.workers, w.publisher)
 	return target{}, false
@@ -114,19 +142,20 @@ func (w *worker) run() {
 			continue
 		}
 		tries++
-		if w.i.cfg.Failed != nil && t.head.Defined() {
-			w.i.cfg.Failed(w.publisher, t.head, err)
-		}
+		w.i.failed(w.publisher, t.notices)
 		if w.giveUp(err, tries) {
-			w.i.log.Warn("sync given up", "publisher", w.publisher, "head", t.head, "tries", tries, "err", err)
+			w.i.log.Warn("sync given up", "publisher", w.publisher, "heads", t.heads(), "tries", tries, "err", err)
 			w.done(t)
 			tries = 0
 			delays = w.newBackoff()
 			continue
 		}
 		delay := delays.NextBackOff()
-		w.i.log.Warn("sync will be tried again", "publisher", w.publisher, "head", t.head, "in", delay, "err", err)
-		w.pause(delay)
+		w.i.log.Warn("sync will be tried again", "publisher", w.publisher, "heads", t.heads(), "in", delay, "err", err)
+		if !w.pause(min(delay, w.i.cfg.RetryMin), nil) || !w.pause(delay-w.i.cfg.RetryMin, w.wake) {
+			w.leave()
+			return
+		}
 		t.announcedFirst = !t.announcedFirst
 		retry = &t
 	}
@@ -163,15 +192,17 @@ func (w *worker) newBackoff() *backoff.ExponentialBackOff {
 	return b
 }
 
-// pause waits for the delay, a newer target or the end.
-func (w *worker) pause(d time.Duration) {
+// pause waits for the delay, or for early; false means the worker was stopped.
+func (w *worker) pause(d time.Duration, early <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-w.wake:
+	case <-early:
 	case <-w.ctx.Done():
+		return false
 	}
+	return true
 }
 
 // giveUp decides whether a failed sync is dropped rather than tried again. A

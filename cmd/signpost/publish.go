@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -163,7 +164,9 @@ func (p *publishing) configure() (cfg publish.Config, ln net.Listener, err error
 			return cfg, nil, misused("PATH: %v", err)
 		}
 	}
-	p.urls = announceURLs(c)
+	if p.urls, err = announceURLs(c); err != nil {
+		return cfg, nil, err
+	}
 	if cfg.Dir, err = dataDir(c); err != nil {
 		return cfg, nil, err
 	}
@@ -207,15 +210,17 @@ func (p *publishing) configure() (cfg publish.Config, ln net.Listener, err error
 	return cfg, ln, nil
 }
 
-func announceURLs(c *cli.Context) []string {
+func announceURLs(c *cli.Context) ([]string, error) {
 	urls := c.StringSlice(flagAnnounce)
-	if len(urls) == 0 {
-		return []string{defaultAnnounceURL}
+	switch {
+	case len(urls) == 0:
+		return []string{defaultAnnounceURL}, nil
+	case len(urls) == 1 && urls[0] == none:
+		return nil, nil
+	case slices.Contains(urls, none):
+		return nil, misused("--%s none goes with no other --%s", flagAnnounce, flagAnnounce)
 	}
-	if len(urls) == 1 && urls[0] == none {
-		return nil
-	}
-	return urls
+	return urls, nil
 }
 
 func metadataFlag(c *cli.Context, flag string) ([]byte, error) {
