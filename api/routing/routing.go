@@ -211,6 +211,7 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		text := "undecided"
 		if partial := (*find.PartialError)(nil); errors.As(err, &partial) {
 			text += ": " + partial.Error()
+			header.Set(find.HeaderPartial, partial.Header())
 		}
 		api.Error(w, http.StatusServiceUnavailable, text)
 		return

@@ -291,15 +291,15 @@ func TestAnswersSayWhetherTheyAreWhole(t *testing.T) {
 		{"nothing", static{}, "", "", 200, cacheEmpty, "", `{"Providers":[]}`},
 		{"nothing left", static{results: found}, noMatch, "", 200, cacheEmpty, "", `{"Providers":[]}`},
 		{"found in part", static{results: found, err: missing}, "", "", 200, "no-store", "b, c", `{"Providers":[{"Addrs":`},
-		{"undecided", static{err: missing}, "", "", 503, "no-store", "", "undecided: no answer from b, c\n"},
-		{"undecided what is left", static{results: found, err: missing}, noMatch, "", 503, "no-store", "", "undecided: no answer from b, c\n"},
+		{"undecided", static{err: missing}, "", "", 503, "no-store", "b, c", "undecided: no answer from b, c\n"},
+		{"undecided what is left", static{results: found, err: missing}, noMatch, "", 503, "no-store", "b, c", "undecided: no answer from b, c\n"},
 		{"broken", static{results: found, err: errBroken}, "", "", 500, "no-store", "", "\n"},
 
 		{"stream", static{results: found}, "", ndjson, 200, "no-store", "", `{"Addrs":`},
 		{"stream of nothing", static{}, "", ndjson, 200, cacheEmpty, "", ""},
 		{"stream of nothing left", static{results: found}, noMatch, ndjson, 200, cacheEmpty, "", ""},
 		{"stream in part", static{results: found, err: missing}, "", ndjson, 200, "no-store", "b, c", `{"Addrs":`},
-		{"stream undecided", static{err: missing}, "", ndjson, 503, "no-store", "", "undecided"},
+		{"stream undecided", static{err: missing}, "", ndjson, 503, "no-store", "b, c", "undecided"},
 		{"stream broken at once", static{err: errBroken}, "", ndjson, 500, "no-store", "", "\n"},
 		{"stream broken later", static{results: found, err: errBroken}, "", ndjson, 200, "no-store", "", "...CUT OFF"},
 	}
