@@ -127,7 +127,8 @@ func (w *AdWriter) Abort() {
 // atomic batch, durable when Durable has reached the returned number. After an
 // error nothing of it has happened and the ad can be begun again; ErrConflict
 // says that it must be, as its multihashes are lost. Committing an ad that was
-// committed before changes nothing but its ledger entry.
+// committed before changes nothing but its ledger entry; ads at or below the
+// mark that are applied again, or after all, are applied oldest first.
 //
 // Commit does not look at the latch: removals, metadata and addresses go on
 // while frozen, and so may an ad whose Puts were all in before.

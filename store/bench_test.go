@@ -110,7 +110,7 @@ func (s *Store) tableBytes() (n int64) {
 }
 
 // BenchmarkFind reports lookups a second of one goroutine and of several, in
-// a store of a million multihashes whose files are in the page cache.
+// a compacted store of a million multihashes whose files are in the page cache.
 func BenchmarkFind(b *testing.B) {
 	s, err := Open(Config{Dir: b.TempDir()})
 	if err != nil {
@@ -122,7 +122,14 @@ func BenchmarkFind(b *testing.B) {
 	if err := s.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
-	for name, base := range map[string]uint64{"hit": 0, "miss": 1 << 40} {
+	if err := s.db.Compact(b.Context(), []byte{0}, []byte{0xff}, true); err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"hit", "miss"} {
+		base := uint64(0)
+		if name == "miss" {
+			base = 1 << 40
+		}
 		find := func(b *testing.B, i uint64) {
 			values, err := s.Find(testMH(base + i*7919%n))
 			if err != nil || (len(values) == 1) != (base == 0) {

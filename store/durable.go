@@ -34,11 +34,13 @@ type syncer struct {
 
 	mu      sync.RWMutex
 	durable Seq
-	waiting time.Time        // when the oldest commit after the last sync began was made; zero: none
-	syncing time.Time        // the same for the sync under way
+	waiting time.Time     // when the oldest commit after the last sync began was made; zero: none
+	syncing time.Time     // the same for the sync under way
+	moved   chan struct{} // closed and replaced when durable moves
+	stopped bool          // durable will not move again
+
+	reading sync.RWMutex     // held while the snapshot is read, or replaced
 	snap    *pebble.Snapshot // the durable state
-	moved   chan struct{}    // closed and replaced when durable moves
-	stopped bool             // durable will not move again
 }
 
 func startSyncer(s *Store) *syncer {
@@ -125,12 +127,16 @@ func (y *syncer) capture() (Seq, *pebble.Snapshot) {
 	return y.seq, y.s.db.NewSnapshot()
 }
 
-// publish moves the watermark and returns the snapshot it replaces.
+// publish moves the watermark, the snapshot first, and returns the snapshot it
+// replaces.
 func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
+	y.reading.Lock()
+	old := y.snap
+	y.snap = snap
+	y.reading.Unlock()
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	old := y.snap
-	y.snap, y.durable, y.syncing = snap, seq, time.Time{}
+	y.durable, y.syncing = seq, time.Time{}
 	close(y.moved)
 	y.moved = make(chan struct{})
 	return old
@@ -161,8 +167,8 @@ func (y *syncer) lag() time.Duration {
 
 // read runs fn on the durable state.
 func (y *syncer) read(fn func(pebble.Reader) error) error {
-	y.mu.RLock()
-	defer y.mu.RUnlock()
+	y.reading.RLock()
+	defer y.reading.RUnlock()
 	return fn(y.snap)
 }
 

@@ -75,12 +75,24 @@ func (f *failStop) wrap(file vfs.File, name string) vfs.File {
 func (f *failStop) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if !f.stopped() {
 		file, err := f.FS.Create(name, category)
+		if err == nil && isManifest(name) {
+			if err = syncDir(f.FS, filepath.Dir(name)); err != nil {
+				_ = file.Close()
+			}
+		}
 		if err == nil {
 			return f.wrap(file, name), nil
 		}
 		f.stop("create", name, err)
 	}
 	return f.createAfter(name)
+}
+
+// isManifest tells files whose name must be on disk before Pebble makes the
+// marker that points to them: it syncs the directory only once for both, and
+// after a power loss in between there might be a marker to nothing.
+func isManifest(name string) bool {
+	return strings.HasPrefix(filepath.Base(name), "MANIFEST-")
 }
 
 func (f *failStop) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multihash"
 	"go.uber.org/goleak"
@@ -21,7 +20,9 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	goleak.VerifyTestMain(m)
+	// Pebble v2.1.7 (open.go, no issue yet): an Open that fails after it made
+	// its compaction scheduler does not stop it. Tests with failing disks do that.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2.(*ConcurrencyLimitScheduler).periodicGranter"))
 }
 
 // testConfig is a store in memory that syncs only when it is told to.
@@ -129,7 +130,5 @@ func adNames(refs []AdRef) (pos []Position) {
 	}
 	return pos
 }
-
-var undef = cid.Undef
 
 var testTime = time.Unix(1_700_000_000, 0)

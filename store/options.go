@@ -18,9 +18,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		Merger:             postingMerger,
 		Logger:             pebbleLogger{s.cfg.Logger},
 		EventListener:      s.eventListener(),
-		CacheSize:          s.cfg.MemoryBytes / 2,
-		// Up to four memtables may stand, one filling and the others being
-		// flushed: the other half of the memory.
+		// Pebble takes its memtables out of the cache's size. Up to four may
+		// stand, one filling and the others being flushed: half of the memory.
+		CacheSize:                   s.cfg.MemoryBytes,
 		MemTableSize:                uint64(min(s.cfg.MemoryBytes/8, 64<<20)),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,

@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -14,13 +13,23 @@ func (s *Store) LastPending(publisher peer.ID) (ref AdRef, ok bool, err error) {
 		return AdRef{}, false, err
 	}
 	defer s.exit()
-	lower := peerKey(prefixPending, publisher)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: keyEnd(lower)})
+	s.view.RLock()
+	p := s.publisher(publisher).progress
+	s.view.RUnlock()
+	if p.pending == 0 {
+		return AdRef{}, false, nil
+	}
+	// Not from the first key: below the mark there are only deleted rows,
+	// which are slow to pass.
+	it, err := s.db.NewIter(bounds(peerPosKey(prefixPending, publisher, p.mark.Pos+1), keyEnd(peerKey(prefixPending, publisher))))
 	if err != nil {
 		return AdRef{}, false, fmt.Errorf("last pending ad of %s: %w", publisher, err)
 	}
 	if ok = it.Last(); ok {
-		ref, err = decodeRefRow(prefixPending, it.Key(), it.Value())
+		var value []byte
+		if value, err = it.ValueAndErr(); err == nil {
+			ref, err = decodeRefRow(prefixPending, it.Key(), value)
+		}
 	}
 	if cerr := it.Close(); err == nil {
 		err = cerr

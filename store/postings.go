@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/multiformats/go-multihash"
@@ -40,17 +41,21 @@ const mergerName = "signpost.record-ids.1"
 var postingMerger = &pebble.Merger{
 	Name: mergerName,
 	Merge: func(_, value []byte) (pebble.ValueMerger, error) {
-		m := &idSet{}
+		m := idSets.Get().(*idSet)
+		m.ids, m.united = m.ids[:0], false
 		return m, m.add(value)
 	},
 }
 
 // idSet collects operands and unites them when it is finished or has grown to
-// twice the bound.
+// twice the bound. Compactions make one for every key, so they are recycled.
 type idSet struct {
 	ids    []uint64
-	sorted bool
+	united bool
+	value  []byte // what Finish returned
 }
+
+var idSets = sync.Pool{New: func() any { return new(idSet) }}
 
 func (m *idSet) MergeNewer(value []byte) error { return m.add(value) }
 func (m *idSet) MergeOlder(value []byte) error { return m.add(value) }
@@ -62,7 +67,7 @@ func (m *idSet) add(value []byte) error {
 	for ; len(value) > 0; value = value[recordIDBytes:] {
 		m.ids = append(m.ids, binary.BigEndian.Uint64(value))
 	}
-	m.sorted = false
+	m.united = false
 	if len(m.ids) >= 2*maxPostingIDs {
 		m.unite()
 	}
@@ -70,7 +75,7 @@ func (m *idSet) add(value []byte) error {
 }
 
 func (m *idSet) unite() {
-	if m.sorted {
+	if m.united {
 		return
 	}
 	slices.Sort(m.ids)
@@ -78,16 +83,25 @@ func (m *idSet) unite() {
 	if over := len(m.ids) - maxPostingIDs; over > 0 {
 		m.ids = slices.Delete(m.ids, 0, over)
 	}
-	m.sorted = true
+	m.united = true
 }
 
+// Finish returns the united set, which is the caller's until it closes m.
 func (m *idSet) Finish(bool) ([]byte, io.Closer, error) {
 	m.unite()
-	value := make([]byte, 0, len(m.ids)*recordIDBytes)
+	m.value = m.value[:0]
 	for _, id := range m.ids {
-		value = binary.BigEndian.AppendUint64(value, id)
+		m.value = binary.BigEndian.AppendUint64(m.value, id)
 	}
-	return value, nil, nil
+	return m.value, m, nil
+}
+
+// Close gives m back, unless it has grown large.
+func (m *idSet) Close() error {
+	if cap(m.ids) <= 256 {
+		idSets.Put(m)
+	}
+	return nil
 }
 
 // putPostings adds id to the postings of mhs, which it sorts, in batches of

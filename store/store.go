@@ -46,8 +46,8 @@ var (
 type Config struct {
 	Dir string
 	FS  vfs.FS // nil: the disk
-	// MemoryBytes is shared by memtables and block cache, half each; default
-	// DefaultMemoryBytes, at least 16 MiB.
+	// MemoryBytes is shared by the block cache and the memtables, which take
+	// up to half of it; default DefaultMemoryBytes, at least 16 MiB.
 	MemoryBytes int64
 	// SyncEvery is how long a commit may wait to become durable; default
 	// DefaultSyncEvery.

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// rowKinds decodes and encodes again every kind of row.
+var rowKinds = []struct {
+	name   string
+	recode func([]byte) ([]byte, error)
+}{
+	{"ref", func(b []byte) ([]byte, error) { w, err := decodeRef(b); return w.encode(), err }},
+	{"progress", func(b []byte) ([]byte, error) { w, err := decodeProgress(b); return w.encode(), err }},
+	{"publisher", func(b []byte) ([]byte, error) { w, err := decodePublisher(b); return w.encode(), err }},
+	{"ledger", func(b []byte) ([]byte, error) { w, err := decodeLedger(b); return w.encode(), err }},
+	{"record", func(b []byte) ([]byte, error) { w, err := decodeRecord(b); return w.encode(), err }},
+	{"generation", func(b []byte) ([]byte, error) { w, err := decodeGeneration(b); return w.encode(), err }},
+	{"owner", func(b []byte) ([]byte, error) { w, err := decodeOwner(b); return w.encode(), err }},
+	{"extended", func(b []byte) ([]byte, error) { w, err := decodeExtended(b); return w.encode(), err }},
+	{"provider", func(b []byte) ([]byte, error) { w, err := decodeProvider(b); return w.encode(), err }},
+	{"assignment", func(b []byte) ([]byte, error) { w, err := decodeAssignment(b); return w.encode(), err }},
+	{"totals", func(b []byte) ([]byte, error) { w, err := decodeTotals(b); return w.encode(), err }},
+	{"latch", func(b []byte) ([]byte, error) { at, err := decodeLatch(b); return appendTime(nil, at), err }},
+}
+
+// sampleRows has one full row of each kind, in the order of rowKinds.
+func sampleRows() [][]byte {
+	at := time.Unix(1_700_000_000, 123)
+	reg := register{publisher: "pub", pos: 7, seens: seens{{"pub", 7, 3}, {"other", 1 << 40, 0}}}
+	return [][]byte{
+		refRow{testCID(1), testCID(2)}.encode(),
+		progressRow{mark: link(9, 8), markTime: at, above: 1, pending: 300, tombs: 70000}.encode(),
+		publisherRow{addrs: []string{"/a", ""}, lastError: "e", lastErrorTime: at, frozenAt: testCID(3)}.encode(),
+		ledgerRow{publisher: "pub", pos: 5, verdict: Rejected, reason: "why", time: at}.encode(),
+		recordRow{register: reg, metadata: []byte("md")}.encode(),
+		generation{id: 77, max: 9, postings: 1 << 30}.encode(),
+		ownerRow{provider: "prov", ctx: []byte("ctx")}.encode(),
+		extendedRow{register: reg, set: ExtendedSet{true, xp("x", "y").Providers}}.encode(),
+		providerRow{last: reg, lastAd: testCID(4), lastAdTime: at, addrsFrom: reg, addrs: []string{"/b"}}.encode(),
+		assignmentRow{continued: "frozen", time: at}.encode(),
+		totals{1, 2}.encode(),
+		appendTime(nil, at),
+	}
+}
+
+func TestRowsComeBackAsWritten(t *testing.T) {
+	for i, row := range sampleRows() {
+		kind := rowKinds[i]
+		again, err := kind.recode(row)
+		if err != nil || !bytes.Equal(again, row) {
+			t.Errorf("%s: %x came back as %x, %v", kind.name, row, again, err)
+		}
+		for n := range row {
+			if _, err := kind.recode(row[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes were accepted", kind.name, n, len(row))
+			}
+		}
+		if _, err := kind.recode(append(row[:len(row):len(row)], 0)); err == nil {
+			t.Errorf("%s: a trailing byte was accepted", kind.name)
+		}
+	}
+	if got, err := decodeProgress(progressRow{}.encode()); err != nil || got != (progressRow{}) {
+		t.Errorf("empty progress: %+v %v", got, err)
+	}
+}
+
+// FuzzRows: no decoder panics, and what one accepts is what its encoder writes.
+func FuzzRows(f *testing.F) {
+	for i, row := range sampleRows() {
+		f.Add(byte(i), row)
+		f.Add(byte(i), row[:len(row)/2])
+	}
+	f.Fuzz(func(t *testing.T, kind byte, row []byte) {
+		k := rowKinds[int(kind)%len(rowKinds)]
+		again, err := k.recode(row)
+		if err == nil && !bytes.Equal(again, row) {
+			t.Errorf("%s: accepted %x, writes %x", k.name, row, again)
+		}
+	})
+}
+
+func TestKeysSortByTheirParts(t *testing.T) {
+	keys := [][]byte{
+		peerPosKey(prefixPending, "p", 0),
+		peerPosKey(prefixPending, "p", 1),
+		peerPosKey(prefixPending, "p", 256),
+		peerPosKey(prefixPending, "p", MaxPosition),
+		keyEnd(peerKey(prefixPending, "p")),
+		peerPosKey(prefixPending, "q", 0),
+		peerPosKey(prefixPending, "pp", 0),
+	}
+	for i := 1; i < len(keys); i++ {
+		if bytes.Compare(keys[i-1], keys[i]) > 0 {
+			t.Errorf("%x sorts after %x", keys[i-1], keys[i])
+		}
+	}
+	// No peer's keys lie among those of a peer whose ID begins alike.
+	long := contextKey(prefixRecord, "pq", nil)
+	if prefix := peerKey(prefixRecord, "p"); bytes.HasPrefix(long, prefix) {
+		t.Errorf("%x begins with %x", long, prefix)
+	}
+	if got := keyEnd([]byte{1, 0xff, 0xff}); !bytes.Equal(got, []byte{2}) {
+		t.Errorf("end of keys with 01ffff is %x", got)
+	}
+	if got := keyEnd([]byte{0xff}); got != nil {
+		t.Errorf("end of keys with ff is %x", got)
+	}
+}
+
+func FuzzKeys(f *testing.F) {
+	f.Add([]byte("publisher"), uint64(7), []byte("provider"), []byte("ctx"))
+	f.Add([]byte{}, uint64(1<<63), []byte{0xff}, []byte{})
+	f.Fuzz(func(t *testing.T, pub []byte, pos uint64, prov, ctx []byte) {
+		pub, prov, ctx = pub[:min(len(pub), maxPeerBytes)], prov[:min(len(prov), maxPeerBytes)], ctx[:min(len(ctx), MaxContextIDBytes)]
+		type parts struct {
+			Pub, Prov peer.ID
+			Pos       Position
+			Ctx       string
+		}
+		want := parts{peer.ID(pub), peer.ID(prov), Position(pos), string(ctx)}
+		var got parts
+		check := func(k []byte, c []byte, err error) {
+			t.Helper()
+			got.Ctx = string(c)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("key %x: %v (-want +got):\n%s", k, err, diff)
+			}
+		}
+		var c []byte
+		var err error
+		k := generationKey(want.Prov, ctx, want.Pub, want.Pos)
+		got.Prov, c, got.Pub, got.Pos, err = parseGenerationKey(k)
+		check(k, c, err)
+		k = tombstoneKey(want.Pub, want.Pos, want.Prov, ctx)
+		got.Pub, got.Pos, got.Prov, c, err = parseTombstoneKey(k)
+		check(k, c, err)
+		k = contextKey(prefixRecord, want.Prov, ctx)
+		got.Prov, c, err = parseContextKey(prefixRecord, k)
+		check(k, c, err)
+		k = peerPosKey(prefixAbove, want.Pub, want.Pos)
+		got.Pub, got.Pos, err = parsePeerPosKey(prefixAbove, k)
+		check(k, ctx, err)
+		k = peerKey(prefixProgress, want.Pub)
+		got.Pub, err = parsePeerKey(prefixProgress, k)
+		check(k, ctx, err)
+	})
+}
+
+// FuzzParseKeys: no parser panics, and what one accepts is a key of its kind.
+func FuzzParseKeys(f *testing.F) {
+	f.Add(generationKey("prov", []byte("ctx"), "pub", 7))
+	f.Add(tombstoneKey("pub", 7, "prov", []byte("ctx")))
+	f.Add(peerPosKey(prefixAbove, "pub", 7))
+	f.Add(contextKey(prefixExtended, "prov", nil))
+	f.Fuzz(func(t *testing.T, k []byte) {
+		check := func(again []byte, err error) {
+			t.Helper()
+			if err == nil && !bytes.Equal(again, k) {
+				t.Errorf("accepted %x, which would be written %x", k, again)
+			}
+		}
+		prov, ctx, pub, pos, err := parseGenerationKey(k)
+		check(generationKey(prov, ctx, pub, pos), err)
+		pub, pos, prov, ctx, err = parseTombstoneKey(k)
+		check(tombstoneKey(pub, pos, prov, ctx), err)
+		prov, ctx, err = parseContextKey(prefixExtended, k)
+		check(contextKey(prefixExtended, prov, ctx), err)
+		pub, pos, err = parsePeerPosKey(prefixAbove, k)
+		check(peerPosKey(prefixAbove, pub, pos), err)
+		pub, err = parsePeerKey(prefixProvider, k)
+		check(peerKey(prefixProvider, pub), err)
+	})
+}

@@ -1,0 +1,119 @@
+// Package store is the data directory of an indexer: which multihashes belong
+// to which records, what is known of providers and publishers, how far each
+// publisher's chain is applied, what is assigned, and the frozen latch. It
+// knows nothing of networks or of how advertisements are encoded.
+//
+// # Promises
+//
+//  1. The outcome within a publisher is that of applying its ads from the
+//     oldest to the newest, whatever the order of work (record.go).
+//  2. Commit makes an ad visible at once, as a whole. A find may see postings
+//     of an ad that is not committed, if its record has metadata already.
+//  3. Commits become durable in their order. What Durable, DurableProgress and
+//     AdState.Durable report survives power loss; a progress mark is never
+//     there without the postings it stands for (durable.go).
+//  4. Everything before Commit can be done again with the same result; so can
+//     Commit.
+//  5. After Freeze no Put succeeds, and the latch is on disk before Freeze
+//     returns; finds, removals, metadata and addresses go on (latch.go).
+//  6. A find never writes, and sees one moment of the store.
+//  7. After a failed write nothing is written any more: ErrFailed (failstop.go).
+//  8. What is read from disk is checked: a row that no code of ours wrote is
+//     ErrCorrupt, never a panic.
+//
+// What it leaves to others: one AdWriter a publisher at a time; positions that
+// grow along a chain; verifying ads; when to freeze. Not promised: space of
+// removed records' postings, which this layout does not reclaim; the multihash
+// of more than 16384 records keeps the newest 16384; an ad rejected or skipped
+// after some Puts may leave these behind when it had joined older ads in order.
+//
+// # Words
+//
+// A record is (provider, context ID) with its metadata. A posting leads from a
+// multihash to records, by record IDs. A generation is what one publisher put
+// for a record between two removals; each has a record ID of its own, never
+// used again, so that a removal deletes a row or two however many multihashes
+// it removes. A mark is the newest ad of a publisher with nothing undone at or
+// below it; a tombstone remembers a removal until the mark has passed it.
+//
+// # Files
+//
+// The directory holds a Pebble database, and beside its files FORMAT, one line
+// "signpost-store 1\n": the number of the layout, written before the database
+// is made. A directory with a higher number is refused untouched.
+//
+// # Rows
+//
+// Numbers in keys are 8 bytes big-endian. peer and ctx in keys are a length
+// byte and the bytes. In values int is a uvarint, time a varint of Unix
+// nanoseconds (0: none), bytes, text, peer, ctx and cid a uvarint length and
+// the bytes (an undefined CID is empty), list a uvarint count and the items. A
+// value ends with its last field.
+//
+//	postings and records
+//	         key                                    value
+//	        ┌───┬───────────┐                      ┌─────┬─────┬────┐
+//	posting │ p │ multihash │           by Merge:  │ id8 │ id8 │ …  │ ascending, 1 to 16384
+//	        └───┴───────────┘                      └─────┴─────┴────┘
+//	        ┌───┬─────┐                            ┌──────┬─────┐
+//	owner   │ i │ id8 │                            │ peer │ ctx │ provider
+//	        └───┴─────┘                            └──────┴─────┘
+//	        ┌───┬──────┬─────┬──────┬──────┐       ┌────────┬─────────┬──────────────┐
+//	gener-  │ d │ peer │ ctx │ peer │ pos8 │       │ id int │ max int │ postings int │
+//	ation   └───┴──────┴─────┴──────┴──────┘       └────────┴─────────┴──────────────┘
+//	              provider     publisher, first position
+//	        ┌───┬──────┬─────┐                     ┌──────────┬────────────────┐
+//	record  │ s │ peer │ ctx │                     │ register │ metadata bytes │
+//	        └───┴──────┴─────┘                     └──────────┴────────────────┘
+//	        ┌───┬──────┬─────┐                     ┌──────────┬──────────────┬──────────────────────────────┐
+//	extend- │ x │ peer │ ctx │                     │ register │ override 0/1 │ list of peer, list of text,  │
+//	ed set  └───┴──────┴─────┘                     └──────────┴──────────────┤ metadata bytes               │
+//	              ctx empty: whole chain                                     └──────────────────────────────┘
+//	        ┌───┬──────┐                           ┌──────────┬─────┬──────┬──────────┬──────────────┐
+//	provi-  │ g │ peer │                           │ register │ cid │ time │ register │ list of text │
+//	der     └───┴──────┘                           └──────────┴─────┴──────┴──────────┴──────────────┘
+//	                                                 last ad                 addresses
+//
+//	                    ┌──────┬─────────┬─────────────────────────────────────┐
+//	where a register is │ peer │ pos int │ list of peer, last int, removed int │
+//	                    └──────┴─────────┴─────────────────────────────────────┘
+//	                      who wrote it     positions above the marks, removed ≤ last
+//
+//	publishers
+//	        ┌───┬──────┐                           ┌─────┬──────┬─────────┬──────┬───────┬─────────┬───────┐
+//	progress│ m │ peer │                           │ cid │ prev │ pos int │ time │ above │ pending │ tombs │
+//	        └───┴──────┘                           └─────┴──────┴─────────┴──────┴───────┴─────────┴───────┘
+//	                                                 the mark                      counts, int
+//	        ┌───┬──────┬──────┐                    ┌─────┬──────┐
+//	above   │ a │ peer │ pos8 │ done above the     │ cid │ prev │
+//	pending │ w │ peer │ pos8 │ mark; known, not   └─────┴──────┘
+//	        └───┴──────┴──────┘ done
+//	        ┌───┬──────┬──────┬──────┬─────┐
+//	tomb-   │ t │ peer │ pos8 │ peer │ ctx │       empty
+//	stone   └───┴──────┴──────┴──────┴─────┘
+//	              publisher     provider
+//	        ┌───┬──────┐                           ┌──────────────┬────────────┬──────┬──────────────┐
+//	pub-    │ e │ peer │                           │ list of text │ error text │ time │ frozenAt cid │
+//	lisher  └───┴──────┘                           └──────────────┴────────────┴──────┴──────────────┘
+//	                                                 addresses      last error
+//	        ┌───┬───────────┐                      ┌──────┬─────────┬──────────┬─────────────┬──────┐
+//	ledger  │ l │ cid bytes │                      │ peer │ pos int │ verdict1 │ reason text │ time │
+//	        └───┴───────────┘                      └──────┴─────────┴──────────┴─────────────┴──────┘
+//
+//	the store
+//	        ┌───┬──────┐                           ┌──────┬──────┐
+//	assign- │ c │ peer │                           │ peer │ time │ continued, "" if none
+//	ment    └───┴──────┘                           └──────┴──────┘
+//	latch   │ f │                                  │ time │ there while frozen
+//	next ID │ n │                                  │ id8  │ first not reserved
+//	totals  │ u │                                  │ postings int │ records int │
+//
+// Verdicts are numbered as in types.go. A publisher's keys sort by position,
+// so a mark moves by a short scan from where it was.
+//
+// # Errors
+//
+// ErrFrozen, ErrClosed, ErrNewerFormat, ErrInUse, ErrFailed, ErrCorrupt,
+// ErrInvalid, ErrConflict; what each leaves behind is said where it is
+// declared.
+package store

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func writeFile(t *testing.T, fs vfs.FS, name, text string) {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// contents returns names and sizes of a directory's files.
+func contents(t *testing.T, fs vfs.FS, dir string) map[string]int64 {
+	t.Helper()
+	names, err := fs.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := make(map[string]int64)
+	for _, name := range names {
+		info, err := fs.Stat(fs.PathJoin(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m[name] = info.Size()
+	}
+	return m
+}
+
+func TestNewerFormatIsRefusedAndLeftAlone(t *testing.T) {
+	fs := vfs.NewMem()
+	if err := openTest(t, fs).Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, fs, "data/FORMAT", "signpost-store 2\n")
+	before := contents(t, fs, "data")
+	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 2") {
+		t.Errorf("open: %v, want ErrNewerFormat that names the format", err)
+	}
+	if after := contents(t, fs, "data"); !maps.Equal(before, after) {
+		t.Errorf("files were %v, are %v", before, after)
+	}
+}
+
+func TestDamagedOrForeignDirectoryIsRefused(t *testing.T) {
+	for _, text := range []string{"", "signpost-store", "signpost-store x\n", "signpost-store 0\n", "something else\n", strings.Repeat("1", 100)} {
+		fs := vfs.NewMem()
+		if err := fs.MkdirAll("data", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, fs, "data/FORMAT", text)
+		if _, err := Open(testConfig(fs)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("open with format %q: %v, want ErrCorrupt", text, err)
+		}
+	}
+	fs := vfs.NewMem()
+	db, err := pebble.Open("data", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{testConfig(fs).withDefaults().Logger}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("open another program's database: %v, want ErrCorrupt", err)
+	}
+}
+
+func TestDirectoryInUseIsRefused(t *testing.T) {
+	for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "disk": vfs.Default} {
+		cfg := testConfig(fs)
+		if fs == vfs.Default {
+			cfg.Dir = t.TempDir()
+		}
+		s, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(cfg); !errors.Is(err, ErrInUse) {
+			t.Errorf("%s: second open: %v, want ErrInUse", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, err = Open(cfg)
+		if err != nil {
+			t.Fatalf("%s: open after close: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLockHeldForAMomentIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		if err := fs.MkdirAll("data", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		held, err := pebble.LockDirectory("data", fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, func() { _ = held.Close() })
+		lock, err := lockDir(fs, "data", lockPatience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestOpenMakesParentsThatSurvivePowerLoss(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	cfg := testConfig(fs)
+	cfg.Dir = "/a/b/c"
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := clone.List("/a/b/c")
+	if err != nil || !slices.Contains(names, formatFile) {
+		t.Errorf("after power loss: %v, %v", names, err)
+	}
+}
+
+func TestOpenJudgesItsConfig(t *testing.T) {
+	if _, err := Open(Config{}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("open without directory: %v, want ErrInvalid", err)
+	}
+}

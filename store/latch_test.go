@@ -1,0 +1,205 @@
+package store
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
+)
+
+func TestFreezeStopsPutsOfWritersAlreadyBegun(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	w, err := s.Begin(c.ad("a", "m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Put(testMHs(0, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Put(testMHs(10, 10)); !errors.Is(err, ErrFrozen) {
+		t.Errorf("put after freeze: %v, want ErrFrozen", err)
+	}
+	if err := w.Put(nil); !errors.Is(err, ErrFrozen) {
+		t.Errorf("empty put after freeze: %v, want ErrFrozen", err)
+	}
+	if _, err := tryWrite(s, c.ad("b", "m"), content, testMH(20)); !errors.Is(err, ErrFrozen) {
+		t.Errorf("put of a writer begun after freeze: %v, want ErrFrozen", err)
+	}
+	if err := s.Unfreeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Put(testMHs(10, 10)); err != nil {
+		t.Errorf("put after unfreeze: %v", err)
+	}
+}
+
+func TestFrozenStoreGoesOnWithRemovalsMetadataAndAddresses(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	write(t, s, c.ad("a", "m1"), content, testMH(1))
+	write(t, s, c.ad("b", "m1"), content, testMH(1))
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	write(t, s, c.ad("a", "m2"), metadata)
+	write(t, s, c.ad("b", ""), removal)
+	moved := c.ad("", "")
+	e := address
+	e.Provider = &ProviderUpdate{Addrs: []string{"/ip4/1.2.3.4/tcp/5"}}
+	write(t, s, moved, e)
+	if got := found(t, s, testMH(1)); len(got) != 1 || got["a"] != "m2" {
+		t.Errorf("found %v, want a:m2", got)
+	}
+	if p, _, err := s.Provider("prov"); err != nil || len(p.Addrs) != 1 || p.LastAd != moved.Ad {
+		t.Errorf("provider %+v, %v", p, err)
+	}
+	if p := s.Progress("pub"); p.Mark != moved.AdRef {
+		t.Errorf("mark %v, want %v", p.Mark.Pos, moved.Pos)
+	}
+}
+
+func TestContentSkippedWhileFrozenChangesOnlyWhatIsHeld(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	write(t, s, c.ad("held", "m1"), content, testMH(1))
+	partial := c.ad("partial", "m1")
+	w, err := s.Begin(partial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Put(testMHs(2, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	skipped := Effect{Kind: EffectMetadata, Verdict: SkippedFrozen, Reason: "frozen"}
+	if _, err := w.Commit(skipped); err != nil {
+		t.Fatal(err)
+	}
+	again := c.ad("held", "m2")
+	write(t, s, again, skipped)
+	write(t, s, c.ad("new", "m3"), skipped)
+	if got := found(t, s, testMH(1)); len(got) != 1 || got["held"] != "m2" {
+		t.Errorf("found %v, want held:m2", got)
+	}
+	if got := found(t, s, testMH(2)); len(got) != 0 {
+		t.Errorf("found %v of an ad skipped half way", got)
+	}
+	st, err := s.Stats()
+	if err != nil || st.Records != 1 || st.Postings != 1 {
+		t.Errorf("stats %+v, %v; want one record, one posting", st, err)
+	}
+	if got, _, err := s.AdState(again.Ad); err != nil || got.Verdict != SkippedFrozen || got.Indexed() || got.Reason != "frozen" {
+		t.Errorf("state %+v, %v", got, err)
+	}
+	if err := checkInvariants(s); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFrozenAtIsTheDurableMark(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := openTest(t, fs)
+	e := content
+	e.Provider = &ProviderUpdate{Addrs: []string{"/ip4/1.2.3.4/tcp/5"}}
+	c := newChain("pub", "prov")
+	first, hole := c.ad("a", "m"), c.ad("a", "m")
+	above := c.ad("a", "m")
+	write(t, s, first, e, testMH(1))
+	write(t, s, above, e, testMH(2)) // above a hole: not contiguous
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	// What was applied before the freeze is on disk with it.
+	for name, s := range map[string]*Store{"frozen": s, "after power loss": openTest(t, fs.CrashClone(vfs.CrashCloneCfg{}))} {
+		p, _, err := s.Provider("prov")
+		if err != nil || !s.Frozen() || p.FrozenAt != first.Ad || !p.FrozenAtTime.Equal(testTime) {
+			t.Errorf("%s: frozen %v at %v %v %v, want %v", name, s.Frozen(), p.FrozenAt, p.FrozenAtTime, err, first.Ad)
+		}
+		if d := s.DurableProgress("pub"); d.Mark != first.AdRef || d.AppliedCount != 1 {
+			t.Errorf("%s: durable progress %+v", name, d)
+		}
+		if len(found(t, s, testMH(2))) != 1 {
+			t.Errorf("%s: what was applied above the mark is missing", name)
+		}
+		// Later progress does not move it.
+		write(t, s, hole, Effect{Verdict: Rejected, Reason: "test"})
+		write(t, s, newChain("new", "newprov").ad("a", ""), Effect{Verdict: Applied, Provider: e.Provider})
+		if p, _, _ := s.Provider("prov"); p.FrozenAt != first.Ad {
+			t.Errorf("%s: frozen at moved to %v", name, p.FrozenAt)
+		}
+		if p, _, _ := s.Provider("newprov"); p.FrozenAt != cid.Undef {
+			t.Errorf("%s: provider met after the freeze is frozen at %v", name, p.FrozenAt)
+		}
+		if err := s.Unfreeze(); err != nil {
+			t.Fatal(err)
+		}
+		if p, _, _ := s.Provider("prov"); s.Frozen() || p.FrozenAt != cid.Undef || !p.FrozenAtTime.IsZero() {
+			t.Errorf("%s: unfrozen, but frozen at %v", name, p.FrozenAt)
+		}
+	}
+}
+
+func TestFreezeTwiceKeepsTheFirst(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	first := c.ad("a", "m")
+	e := content
+	e.Provider = &ProviderUpdate{}
+	write(t, s, first, e)
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	write(t, s, c.ad("a", ""), removal)
+	if err := s.Freeze(testTime.Add(1)); err != nil {
+		t.Fatal(err)
+	}
+	if p, _, _ := s.Provider("prov"); p.FrozenAt != first.Ad || !p.FrozenAtTime.Equal(testTime) {
+		t.Errorf("frozen at %v %v, want the first time's", p.FrozenAt, p.FrozenAtTime)
+	}
+}
+
+// TestNoPutSucceedsAfterFreezeReturned races writers against the latch.
+func TestNoPutSucceedsAfterFreezeReturned(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	var wg sync.WaitGroup
+	frozen := make(chan struct{})
+	for i := range 4 {
+		w, err := s.Begin(newChain(publisherID(i), "prov").ad("a", "m"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			for n := uint64(0); ; n++ {
+				told := false
+				select {
+				case <-frozen:
+					told = true
+				default:
+				}
+				err := w.Put(testMHs(n*100, 100))
+				if err == nil && told {
+					t.Error("put succeeded after Freeze had returned")
+				}
+				if err != nil {
+					if !errors.Is(err, ErrFrozen) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	close(frozen)
+	wg.Wait()
+}
