@@ -218,7 +218,7 @@ func replay(list []applied) recordState {
 		}
 		if a.xp != nil {
 			st.xp = a.xp
-			if len(a.xp.Providers) == 0 {
+			if !a.xp.held() {
 				st.xp = nil
 			}
 		}

@@ -9,7 +9,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-func (w extendedRow) held() bool { return len(w.set.Providers) > 0 }
+// held says whether the set has any effect: an override without providers hides
+// the chain-level set.
+func (w extendedRow) held() bool { return w.set.held() }
+
+func (s ExtendedSet) held() bool { return len(s.Providers) > 0 || s.Override }
 
 // provider applies the registry part of an ad.
 func (c *change) provider(u ProviderUpdate, now time.Time) error {
@@ -145,7 +149,7 @@ func (t *tx) registerProvider(p Provider) error {
 		if err != nil {
 			return err
 		}
-		if known || len(set.Providers) == 0 {
+		if known || !set.held() {
 			continue
 		}
 		row := extendedRow{register: register{publisher: p.Publisher}, set: set.ExtendedSet}

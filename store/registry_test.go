@@ -160,3 +160,19 @@ func TestPublisherAddrs(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestOverrideWithoutProvidersHidesTheChain: such a set has an effect, so it
+// stands until its context is removed.
+func TestOverrideWithoutProvidersHidesTheChain(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	write(t, s, c.ad("a", "md"), updating(content, ProviderUpdate{Extended: &ExtendedSet{Override: true}}))
+	_, set, err := s.Extended("prov", []byte("a"))
+	if err != nil || set == nil || !set.Override {
+		t.Fatalf("override: %+v, %v", set, err)
+	}
+	write(t, s, c.ad("a", ""), removal)
+	if _, set, err = s.Extended("prov", []byte("a")); err != nil || set != nil {
+		t.Fatalf("after removal: %+v, %v", set, err)
+	}
+}

@@ -274,8 +274,8 @@ func decodeOwner(b []byte) (ownerRow, error) {
 	return w, r.done("record owner")
 }
 
-// extendedRow is one extended provider set; without providers it only
-// remembers that newer ads took it away.
+// extendedRow is one extended provider set; one without effect only remembers
+// that newer ads took it away.
 type extendedRow struct {
 	register
 	set ExtendedSet

@@ -102,8 +102,8 @@ type ProviderUpdate struct {
 }
 
 // ExtendedSet is the set of extended providers of one context, or of the
-// whole chain for the empty context ID. A set without providers removes the
-// stored one.
+// whole chain for the empty context ID. A set without providers and without
+// Override removes the stored one.
 type ExtendedSet struct {
 	Override  bool
 	Providers []ExtendedProvider
