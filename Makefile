@@ -15,7 +15,7 @@ build: ## build bin/signpost
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/signpost ./cmd/signpost
 
 demo: ## run a pool, publish this directory into it, find and fetch it, stay up
-	$(GO) run ./cmd/signpost dev --data signpost-data --demo .
+	$(GO) run ./cmd/signpost dev --demo .
 
 test: lint race e2e interop ## run everything: lint, all tests with -race, real processes, interop
 
@@ -42,7 +42,8 @@ bench: ## print the figures of doc/benchmarks.md on this machine
 	SIGNPOST_BENCH=1 $(GO) test -count 1 -timeout 30m -run '^TestBenchWholeWay$$' -v ./e2e
 
 soak: ## the long forms of the crash and model tests
-	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 4h ./store ./ingest ./e2e
+	$(GO) test -count 1 -timeout 4h ./store -soak
+	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 4h ./ingest ./e2e
 
 e2e: ## stories on real processes of our binary
 	$(GO) test -count 1 -timeout 20m ./e2e

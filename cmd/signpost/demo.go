@@ -39,7 +39,7 @@ func (p *devPool) demo(ctx context.Context, path string) error {
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	pub, err := publish.Open(publish.Config{Dir: dir, Key: key, Addrs: []multiaddr.Multiaddr{addr}, Logger: p.log})
+	pub, err := publish.Open(publish.Config{Dir: dir, Key: key, Addrs: []multiaddr.Multiaddr{addr}, Skip: []string{p.dir}, Logger: p.log})
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}

@@ -39,14 +39,15 @@ func devCommand() *cli.Command {
 		Usage: "run a whole pool in one process: assigner, indexers, frontend",
 		Description: "Example:\n" +
 			"  signpost dev\n" +
-			"  signpost dev --data ./signpost-data --demo .\n\n" +
+			"  signpost dev --data /tmp/pool --demo .\n\n" +
 			"The second one publishes the directory, finds one of its CIDs through the\n" +
 			"frontend, fetches and verifies its bytes, tells how long each step took, and\n" +
 			"stays up; with --exit it ends there. Every listener is on loopback: port 3000\n" +
 			"for lookups and 3001 for announces if they are free, any free port else.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
-			stringFlag(flagData, "signpost-data", "`DIR` to keep everything in; made if absent"),
+			&cli.StringFlag{Name: flagData, Value: homeDir("dev"), DefaultText: "~/.signpost/dev", EnvVars: env(flagData),
+				Usage: "`DIR` to keep everything in; made if absent"},
 			&cli.IntFlag{Name: flagIndexers, Value: 2, EnvVars: env(flagIndexers), Usage: "`N` indexer nodes"},
 			stringFlag(flagListen, "", "`ADDR` to answer lookups on (default: 127.0.0.1:3000 or any free port)"),
 			stringFlag(flagListenAnnounce, "", "`ADDR` to take announces on (default: 127.0.0.1:3001 or any free port)"),

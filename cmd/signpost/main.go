@@ -69,7 +69,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ExitErrHandler:         func(*cli.Context, error) {}, // run decides
 		OnUsageError:           usageError,
 		CommandNotFound:        nil,
-		Description: "Start here:  signpost dev --data ./signpost-data --demo .\n" +
+		Description: "Start here:  signpost dev --demo .\n" +
 			"runs a whole pool, publishes a directory into it and finds it again.",
 		Commands: []*cli.Command{
 			devCommand(), indexerCommand(), assignerCommand(), frontendCommand(),

@@ -62,7 +62,7 @@ func publishCommand() *cli.Command {
 			"indexed everything.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: flagData, Value: defaultPublishDir(), DefaultText: "~/.signpost/publish", EnvVars: env(flagData),
+			&cli.StringFlag{Name: flagData, Value: homeDir("publish"), DefaultText: "~/.signpost/publish", EnvVars: env(flagData),
 				Usage: "`DIR` with the identity, the chain and the CARs"},
 			stringFlag(flagListen, ":3104", "`ADDR` to serve the chain and the content on"),
 			listFlag(flagAnnounce, "`URL` of an assigner or indexer to announce to; repeatable (default: "+defaultAnnounceURL+"; none: nobody)"),
@@ -83,12 +83,13 @@ func publishCommand() *cli.Command {
 	}
 }
 
-func defaultPublishDir() string {
+// homeDir is where a command keeps its data by default.
+func homeDir(name string) string {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(home, ".signpost", "publish")
+	return filepath.Join(home, ".signpost", name)
 }
 
 // publishing is one run of signpost publish.

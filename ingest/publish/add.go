@@ -184,7 +184,7 @@ func (p *Publisher) buildUnixFS(ctx context.Context, path, target, work string, 
 	}
 	defer f.Close()
 	w := newCARWriter(f, newSorter(work))
-	im := &importer{car: w, hidden: p.cfg.Hidden, stateDir: p.dirInfo, logger: p.cfg.Logger}
+	im := &importer{car: w, hidden: p.cfg.Hidden, never: p.never, logger: p.cfg.Logger}
 	im.read = func(n int) { m.advance(int64(n), w.blocks) }
 	m.p.TotalBytes = im.importSize(ctx, target)
 	m.stage(StageReading)

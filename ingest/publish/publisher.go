@@ -84,6 +84,8 @@ type Config struct {
 	Metadata []byte
 	// Hidden includes files whose name begins with a dot.
 	Hidden bool
+	// Skip are directories that are never published, besides Dir.
+	Skip []string
 	// Logger; nothing is logged without.
 	Logger *slog.Logger
 	// Registerer for the gateway's metrics; they go nowhere without.
@@ -139,7 +141,7 @@ type Publisher struct {
 	chain            chain
 	cars             string
 	tmp              string
-	dirInfo          os.FileInfo
+	never            []os.FileInfo // directories that are not content
 	lock             *os.File
 	gateway          http.Handler
 	unreadableBlocks prometheus.Counter
@@ -200,8 +202,12 @@ func (p *Publisher) openDir(dir string) (err error) {
 			return err
 		}
 	}
-	if p.dirInfo, err = os.Stat(dir); err != nil {
-		return err
+	for _, d := range append([]string{dir}, p.cfg.Skip...) {
+		info, err := os.Stat(d)
+		if err != nil {
+			return err
+		}
+		p.never = append(p.never, info)
 	}
 	p.lock, err = lockDir(dir)
 	return err

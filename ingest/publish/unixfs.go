@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ipfs/boxo/chunker"
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -46,12 +47,12 @@ var cidBuilder = cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_25
 // state directory itself. Hidden files, those whose name begins with a dot, are
 // left out unless hidden is set; the path given is never hidden.
 type importer struct {
-	car      *carWriter
-	hidden   bool
-	stateDir fs.FileInfo
-	logger   *slog.Logger
-	skipped  int
-	read     func(n int) // told of bytes read from files; nil: nobody asks
+	car     *carWriter
+	hidden  bool
+	never   []fs.FileInfo // directories left out: the state directory and Config.Skip
+	logger  *slog.Logger
+	skipped int
+	read    func(n int) // told of bytes read from files; nil: nobody asks
 }
 
 // add imports path and returns its root node, nil if it was skipped.
@@ -63,8 +64,8 @@ func (im *importer) add(ctx context.Context, path string, info fs.FileInfo) (for
 	case mode.IsRegular():
 		return im.file(ctx, path)
 	case mode.IsDir():
-		if os.SameFile(info, im.stateDir) {
-			im.skip(path, "state directory")
+		if im.leavesOut(info) {
+			im.skip(path, "data of this program")
 			return nil, nil
 		}
 		return im.directory(ctx, path)
@@ -74,6 +75,10 @@ func (im *importer) add(ctx context.Context, path string, info fs.FileInfo) (for
 		im.skip(path, "not a regular file")
 		return nil, nil
 	}
+}
+
+func (im *importer) leavesOut(dir fs.FileInfo) bool {
+	return slices.ContainsFunc(im.never, func(n fs.FileInfo) bool { return os.SameFile(dir, n) })
 }
 
 func (im *importer) skip(path, reason string) {
@@ -202,7 +207,7 @@ func (im *importer) importSize(ctx context.Context, path string) int64 {
 		}
 		hidden := p != path && !im.hidden && e.Name()[0] == '.'
 		info, err := e.Info()
-		if e.IsDir() && (hidden || err == nil && os.SameFile(info, im.stateDir)) {
+		if e.IsDir() && (hidden || err == nil && im.leavesOut(info)) {
 			return fs.SkipDir
 		}
 		if err == nil && !hidden && info.Mode().IsRegular() {

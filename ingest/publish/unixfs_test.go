@@ -259,6 +259,17 @@ func TestAPathThatIsASymbolicLinkIsFollowed(t *testing.T) {
 	}
 }
 
+func TestSkippedDirectoriesAreNotPublished(t *testing.T) {
+	dir := write(t, map[string]string{"a": "hello world", "pool/b": "data", "pool/c/d": "data"})
+	cfg := testConfig(filepath.Join(dir, "pool", "state"))
+	cfg.Skip = []string{filepath.Join(dir, "pool")}
+	p := open(t, cfg)
+	a := add(t, p, dir)
+	if got := fmt.Sprint(readTree(t, p, a.Roots[0])); got != "map[a:hello world]" {
+		t.Errorf("published %s", got)
+	}
+}
+
 func TestStateDirectoryIsNotPublished(t *testing.T) {
 	dir := write(t, map[string]string{"a": "hello world"})
 	p := open(t, testConfig(filepath.Join(dir, "state")))
