@@ -236,7 +236,7 @@ func pollUntil(done func() bool) func() bool {
 			if done() {
 				return true
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 		return false
 	}
