@@ -53,6 +53,7 @@ func devCommand() *cli.Command {
 			stringFlag(flagListenAnnounce, "", "`ADDR` to take announces on (default: 127.0.0.1:3001 or any free port)"),
 			stringFlag(flagDemo, "", "`PATH` to publish into the pool, find and fetch again"),
 			boolFlag(flagExit, "with --demo: end when the demo is done"),
+			freezeFlag(),
 			logLevelFlag(),
 		}, gossipFlags("127.0.0.1:0")...),
 		Action: runDev,
@@ -65,6 +66,7 @@ type devPool struct {
 	log      *slog.Logger
 	dir      string
 	secret   []byte
+	freeze   float64
 	tasks    []task
 	closers  []func() error
 	members  []admin.PoolMember
@@ -94,6 +96,9 @@ func runDev(c *cli.Context) (err error) {
 		return err
 	}
 	if p.dir, err = dataDir(c); err != nil {
+		return err
+	}
+	if p.freeze, err = freezePercent(c); err != nil {
 		return err
 	}
 	if err := p.open(); err != nil {
@@ -144,7 +149,7 @@ func (p *devPool) openIndexer(n int) error {
 	cfg := indexer.Config{
 		DataDir: dir, Key: key, AssignedOnly: true, AllowPrivate: true,
 		StoreMemory: devStoreMemory, IngestMemory: devIngestMemory,
-		IndexSecret: p.secret, Version: version, Logger: p.log,
+		FreezePercent: p.freeze, IndexSecret: p.secret, Version: version, Logger: p.log,
 	}
 	var lns [3]net.Listener
 	for k := range lns {

@@ -58,8 +58,7 @@ func indexerCommand() *cli.Command {
 			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
 			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain"),
-			&cli.Float64Flag{Name: flagFreezeAt, Value: indexer.DefaultFreezePercent, EnvVars: env(flagFreezeAt),
-				Usage: "disk usage `PERCENT` at which the node stops taking new content; negative: never"},
+			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
 			stringFlag(flagStoreMemory, defaultStoreMemory, "`BYTES` of memory for the store"),
 			stringFlag(flagIngestMemory, defaultIngestMemory, "`BYTES` of memory for fetching and decoding"),
@@ -90,9 +89,8 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	cfg.AssignedOnly = c.Bool(flagAssignedOnly)
 	cfg.AllowPrivate = c.Bool(flagAllowPrivate)
 	cfg.AnyPublisher = c.Bool(flagAnyPublisher)
-	cfg.FreezePercent = c.Float64(flagFreezeAt)
-	if cfg.FreezePercent == 0 || cfg.FreezePercent > 100 || math.IsNaN(cfg.FreezePercent) {
-		return cfg, misused("--%s %v: give a percentage above 0 and up to 100, or a negative number for never", flagFreezeAt, cfg.FreezePercent)
+	if cfg.FreezePercent, err = freezePercent(c); err != nil {
+		return cfg, err
 	}
 	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory} {
 		if *to, err = byteSize(c, flag); err != nil {
@@ -119,6 +117,19 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	cfg.InsecureAdmin = c.Bool(flagInsecureAdmin)
 	cfg.Gossip, err = gossipConfig(c, cfg.Key, cfg.Logger)
 	return cfg, err
+}
+
+func freezeFlag() cli.Flag {
+	return &cli.Float64Flag{Name: flagFreezeAt, Value: indexer.DefaultFreezePercent, EnvVars: env(flagFreezeAt),
+		Usage: "disk usage `PERCENT` at which a node stops taking new content; negative: never"}
+}
+
+func freezePercent(c *cli.Context) (float64, error) {
+	p := c.Float64(flagFreezeAt)
+	if p == 0 || p > 100 || math.IsNaN(p) {
+		return 0, misused("--%s %v: give a percentage above 0 and up to 100, or a negative number for never", flagFreezeAt, p)
+	}
+	return p, nil
 }
 
 const (
