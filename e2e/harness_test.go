@@ -44,12 +44,6 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	signpost = filepath.Join(dir, "signpost")
-	// How full the disk of this machine is, is no matter: no process freezes by
-	// itself unless its test says so.
-	if err := os.Setenv("SIGNPOST_FREEZE_AT", "-1"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	if err := errors.Join(touchSources(), build()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -170,9 +164,12 @@ func (p *process) launch() {
 	}(p.cmd, p.lines, p.exited)
 }
 
-// cleanEnv is the environment without settings meant for another signpost.
+// cleanEnv is the environment without settings meant for another signpost. How
+// full the disk of this machine is, is no matter: no process freezes by itself
+// unless its flags say so.
 func cleanEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SIGNPOST_") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SIGNPOST_") })
+	return append(env, "SIGNPOST_FREEZE_AT=-1")
 }
 
 func (p *process) running() bool {
