@@ -38,11 +38,13 @@ fuzz: ## run each fuzz test for FUZZTIME
 	done
 
 bench: ## print the figures of doc/benchmarks.md on this machine
-	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./ingest/schema ./store
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./ingest/schema
+	STORE_N=20000000 $(GO) test -run '^$$' -bench . -benchtime 1x -count $(COUNT) -timeout 30m ./store
 	SIGNPOST_BENCH=1 $(GO) test -count 1 -timeout 30m -run '^TestBenchWholeWay$$' -v ./e2e
 
 soak: ## the long forms of the crash and model tests
 	$(GO) test -count 1 -timeout 4h ./store -soak
+	$(GO) test -count 1 -timeout 4h ./store/wal -soak
 	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 4h ./ingest ./e2e
 
 e2e: ## stories on real processes of our binary

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -86,10 +87,9 @@ func metricNames(t *testing.T) []string {
 }
 
 func packagePrefix(file string) string {
-	for dir, prefix := range map[string]string{"store/": "signpost_store_", "assigner/": "signpost_assigner_"} {
-		if len(file) > len(dir) && file[:len(dir)] == dir {
-			return prefix
-		}
-	}
-	return ""
+	return map[string]string{
+		"store":          "signpost_store_",
+		"store/postings": "signpost_postings_",
+		"assigner":       "signpost_assigner_",
+	}[path.Dir(file)]
 }

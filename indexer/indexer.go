@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -69,7 +70,8 @@ type Config struct {
 	DiskQuotaBytes int64
 	StoreMemory    int64 // bytes, 0 for the store's default
 	IngestMemory   int64 // bytes, 0 for ingest.DefaultMemoryBytes
-	// IndexSecret is the pool's secret; the store is bound to it on first use.
+	// IndexSecret is the pool's secret, which keys the hashes of the index. The
+	// store is bound to it on first use and refuses another.
 	IndexSecret []byte
 	// AdminToken is asked of admin callers; empty leaves a loopback listener open.
 	AdminToken string
@@ -128,15 +130,15 @@ func Open(cfg Config) (*Indexer, error) {
 
 func (ix *Indexer) open() error {
 	start := time.Now()
-	if err := bindSecret(ix.cfg.DataDir, ix.cfg.IndexSecret); err != nil {
-		return err
-	}
 	st, err := store.Open(store.Config{
-		Dir: storeDir(ix.cfg.DataDir), MemoryBytes: ix.cfg.StoreMemory,
+		Dir: filepath.Join(ix.cfg.DataDir, "store"), MemoryBytes: ix.cfg.StoreMemory, Secret: ix.cfg.IndexSecret,
 		Logger: ix.log, Registerer: ix.registry,
 	})
+	if errors.Is(err, store.ErrOtherSecret) {
+		return fmt.Errorf("%w; give the pool's --index-secret file", err)
+	}
 	if err != nil {
-		return fmt.Errorf("open store: %w", err)
+		return err
 	}
 	ix.store = st
 	ix.disk = newDiskWatch(ix)

@@ -6,8 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/store/postings"
 )
 
 // AdWriter applies one advertisement: Begin, any number of Puts, Commit. What
@@ -19,9 +20,12 @@ import (
 // An AdWriter is used by one goroutine. There is one writer a publisher at a
 // time; writers of different publishers may write the same record.
 type AdWriter struct {
-	s   *Store
-	ad  Ad
-	mhs []multihash.Multihash // scratch for sorting
+	s     *Store
+	ad    Ad
+	mhs   []multihash.Multihash
+	hs    []postings.Hash // scratch
+	raw   []byte          // scratch
+	table []uint32        // scratch
 
 	prepared bool
 	id       uint64   // record ID of the generation joined; 0: nothing may be added any more
@@ -81,12 +85,20 @@ func (w *AdWriter) put() error {
 	if err := w.whileThawed(w.prepare); err != nil || w.id == 0 {
 		return err
 	}
-	n, err := putPostings(w.s.db, w.id, w.mhs, func(b *pebble.Batch) error {
-		return w.whileThawed(func() error { return w.s.apply(b) })
+	w.hs, w.table = dedupe(w.s.index.HashAll(w.hs[:0], w.mhs), w.table)
+	err := w.whileThawed(func() (err error) {
+		w.raw, err = w.s.logPostings(w.id, w.hs, w.raw)
+		if err == nil {
+			err = w.s.disk.err()
+		}
+		return err
 	})
-	w.puts += uint64(n)
-	w.s.metrics.puts.Add(float64(n))
-	return err
+	if err != nil {
+		return err
+	}
+	w.puts += uint64(len(w.hs))
+	w.s.metrics.puts.Add(float64(len(w.hs)))
+	return nil
 }
 
 // whileThawed runs fn unless the latch is set, and keeps it from being set

@@ -22,10 +22,9 @@
 //     ErrCorrupt, never a panic.
 //
 // What it leaves to others: one AdWriter a publisher at a time; positions that
-// grow along a chain; verifying ads; when to freeze. Not promised: space of
-// removed records' postings, which this layout does not reclaim; the multihash
-// of more than 16384 records keeps the newest 16384; an ad rejected or skipped
-// after some Puts may leave these behind when it had joined older ads in order.
+// grow along a chain; verifying ads; when to freeze. Not promised: an ad
+// rejected or skipped after some Puts may leave these behind when it had joined
+// older ads in order.
 //
 // # Words
 //
@@ -36,11 +35,16 @@
 // it removes. A mark is the newest ad of a publisher with nothing undone at or
 // below it; a tombstone remembers a removal until the mark has passed it.
 //
-// # Files
+// # Parts
 //
-// The directory holds a Pebble database, and beside its files FORMAT, one line
-// "signpost-store 1\n": the number of the layout, written before the database
-// is made. A directory with a higher number is refused untouched.
+//	         ┌──────── log ─────────┐   one order for both (log.go)
+//	changes ─┤                      ├─► rows      a Pebble database without a log
+//	Puts ────┘                      └─► postings  keyed hash → record IDs
+//
+// The directory holds FORMAT, one line "signpost-store 2\n": the number of the
+// layout, written before anything else is made; and rows/, postings/ and log/.
+// A directory with a higher number is refused untouched, as is one made with
+// another Config.Secret, which keys the hashes.
 //
 // # Rows
 //
@@ -50,11 +54,8 @@
 // the bytes (an undefined CID is empty), list a uvarint count and the items. A
 // value ends with its last field.
 //
-//	postings and records
+//	records
 //	         key                                    value
-//	        ┌───┬───────────┐                      ┌─────┬─────┬────┐
-//	posting │ p │ multihash │           by Merge:  │ id8 │ id8 │ …  │ ascending, 1 to 16384
-//	        └───┴───────────┘                      └─────┴─────┴────┘
 //	        ┌───┬─────┐                            ┌──────┬─────┐
 //	owner   │ i │ id8 │                            │ peer │ ctx │ provider
 //	        └───┴─────┘                            └──────┴─────┘

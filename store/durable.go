@@ -41,6 +41,13 @@ type syncer struct {
 
 	reading sync.RWMutex     // held while the snapshot is read, or replaced
 	snap    *pebble.Snapshot // the durable state
+	dying   []dying          // by commits that are not durable
+}
+
+// dying are record IDs that are dead once a commit is durable.
+type dying struct {
+	seq Seq
+	ids []uint64
 }
 
 func startSyncer(s *Store) *syncer {
@@ -70,6 +77,10 @@ func (y *syncer) run() {
 		if y.unsynced.Load() > 0 {
 			_ = y.sync() // the failure was logged where it happened
 		}
+		select {
+		case y.s.tidy <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -84,11 +95,15 @@ func (y *syncer) wrote(n int) {
 	}
 }
 
-// committed numbers a commit that was just applied. The caller holds Store.mu.
-func (y *syncer) committed() Seq {
+// committed numbers a commit that was just applied, and notes which record IDs
+// are dead once it is durable. The caller holds Store.mu.
+func (y *syncer) committed(dead []uint64) Seq {
 	y.seq++
 	y.mu.Lock()
 	defer y.mu.Unlock()
+	if len(dead) > 0 {
+		y.dying = append(y.dying, dying{y.seq, dead})
+	}
 	if y.waiting.IsZero() {
 		y.waiting = time.Now()
 	}
@@ -101,7 +116,7 @@ func (y *syncer) sync() error {
 	defer y.one.Unlock()
 	start := time.Now()
 	seq, snap := y.capture()
-	err := y.s.db.LogData(nil, pebble.Sync)
+	_, err := y.s.log.Sync()
 	if err == nil {
 		err = y.s.disk.err()
 	}
@@ -139,6 +154,10 @@ func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
 	y.durable, y.syncing = seq, time.Time{}
 	close(y.moved)
 	y.moved = make(chan struct{})
+	for len(y.dying) > 0 && y.dying[0].seq <= seq {
+		y.s.alive.remove(y.dying[0].ids)
+		y.dying = y.dying[1:]
+	}
 	return old
 }
 

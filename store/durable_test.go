@@ -224,7 +224,7 @@ func TestRecordIDsAreNeverReused(t *testing.T) {
 	check := func() {
 		t.Helper()
 		for i := range 3 {
-			ids, err := lookupPostings(s.db, testMH(uint64(i)))
+			ids, err := s.index.Find(s.index.HashOf(testMH(uint64(i))))
 			if err != nil {
 				t.Fatal(err)
 			}

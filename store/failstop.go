@@ -31,6 +31,9 @@ type failStop struct {
 	cause  atomic.Pointer[error]
 	failed chan struct{} // closed at the failure
 	onFail func(error)
+	// beforeTable is called before a table is created: what a table says must
+	// be durable in the log first.
+	beforeTable func() error
 }
 
 func newFailStop(fs vfs.FS, onFail func(error)) *failStop {
@@ -73,6 +76,11 @@ func (f *failStop) wrap(file vfs.File, name string) vfs.File {
 }
 
 func (f *failStop) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if !f.stopped() && isTable(name) && f.beforeTable != nil {
+		if err := f.beforeTable(); err != nil {
+			f.stop("sync log before", name, err)
+		}
+	}
 	if !f.stopped() {
 		file, err := f.FS.Create(name, category)
 		if err == nil && isManifest(name) {

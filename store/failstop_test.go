@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,8 +75,9 @@ func TestAfterAFailedWriteReadsGoOnAndNothingReachesTheDisk(t *testing.T) {
 // fail: they must come back.
 func TestStalledWriterOfAFailedStoreIsReleased(t *testing.T) {
 	mem := vfs.NewMem()
+	var broken atomic.Bool
 	cfg := testConfig(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind == errorfs.OpCreate && isTable(op.Path) {
+		if broken.Load() && op.Kind == errorfs.OpCreate && isTable(op.Path) {
 			return errorfs.ErrInjected
 		}
 		return nil
@@ -84,6 +86,7 @@ func TestStalledWriterOfAFailedStoreIsReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	broken.Store(true)
 	w, err := s.Begin(newChain("pub", "prov").ad("a", "m"))
 	if err != nil {
 		t.Fatal(err)

@@ -33,37 +33,47 @@ func (s *Store) find(mh multihash.Multihash) ([]Value, error) {
 	if checkMultihash(mh) != nil {
 		return nil, nil
 	}
-	// Most lookups are misses, and a miss is the same at one moment as at
-	// another: only a hit needs several rows of the same moment.
-	ids, err := lookupPostings(s.db, mh)
-	if err != nil || len(ids) == 0 {
-		return nil, err
+	h := s.index.HashOf(mh)
+	for try := 1; ; try++ {
+		ids, err := s.index.Find(h)
+		if err != nil || len(ids) == 0 {
+			return nil, err
+		}
+		values, gone, err := s.readValues(ids)
+		// An ID without a row may have been removed between the two reads, and
+		// its record put anew: then there are newer IDs to be read.
+		if err != nil || !gone || try == maxFindTries {
+			return values, err
+		}
 	}
+}
+
+// maxFindTries bounds how often a lookup begins again because a record was
+// removed under it. IDs that are dead but not yet durably so always look like
+// that.
+const maxFindTries = 3
+
+func (s *Store) readValues(ids []uint64) (values []Value, gone bool, err error) {
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
-	if ids, err = lookupPostings(snap, mh); err != nil {
-		return nil, err
-	}
 	return readValues(snap, ids)
 }
 
 // readValues follows record IDs to their records. IDs of removed records lead
 // nowhere; several of one record give one value.
-func readValues(r pebble.Reader, ids []uint64) ([]Value, error) {
+func readValues(r pebble.Reader, ids []uint64) (values []Value, gone bool, err error) {
 	type record struct {
 		provider peer.ID
 		ctx      string
 	}
-	var (
-		values []Value
-		known  map[record]bool
-	)
+	var known map[record]bool
 	for _, id := range ids {
 		owner, ok, err := getRow(r, ownerKey(id), decodeOwner)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if !ok {
+			gone = true
 			continue
 		}
 		key := record{owner.provider, string(owner.ctx)}
@@ -72,7 +82,7 @@ func readValues(r pebble.Reader, ids []uint64) ([]Value, error) {
 		}
 		rec, ok, err := getRow(r, contextKey(prefixRecord, owner.provider, owner.ctx), decodeRecord)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if !ok || !rec.held() {
 			continue
@@ -86,5 +96,12 @@ func readValues(r pebble.Reader, ids []uint64) ([]Value, error) {
 		values = append(values, Value{Provider: owner.provider, ContextID: owner.ctx, Metadata: rec.metadata,
 			Publisher: rec.publisher, Pos: rec.pos})
 	}
-	return values, nil
+	return values, gone, nil
+}
+
+func checkMultihash(mh multihash.Multihash) error {
+	if len(mh) < 2 || len(mh) > MaxMultihashBytes {
+		return fmt.Errorf("multihash of %d bytes: %w", len(mh), ErrInvalid)
+	}
+	return nil
 }

@@ -19,8 +19,9 @@ import (
 // number is refused with ErrNewerFormat and left as it is; one with a lower
 // number would be converted at Open, but there is none yet.
 //
-//	1  postings as one Merge key a multihash; every key as in keys.go
-const FormatNumber = 1
+//	1  one database with postings as one Merge key a multihash; never released
+//	2  rows, postings and log apart
+const FormatNumber = 2
 
 // formatFile stands beside Pebble's files and is written before them, so that
 // a directory without it but with a database is not ours.
@@ -38,6 +39,8 @@ func checkFormat(fsys vfs.FS, dir string) (exists bool, err error) {
 		return false, checkNoDatabase(fsys, dir)
 	case err != nil:
 		return false, fmt.Errorf("open store %s: %w", dir, err)
+	case number < FormatNumber:
+		return true, fmt.Errorf("open store %s: format %d of a development version: remove the directory, publishers' chains are fetched again: %w", dir, number, ErrOldFormat)
 	case number > FormatNumber:
 		return true, fmt.Errorf("open store %s: format %d, this program knows up to %d: %w", dir, number, FormatNumber, ErrNewerFormat)
 	}

@@ -94,20 +94,6 @@ func checkInvariants(s *Store) error {
 			want.postings += g.postings
 			return nil
 		},
-		prefixPosting: func(k, v []byte) error {
-			var set idSet
-			if err := set.add(v); err != nil {
-				return err
-			}
-			last := uint64(0)
-			for _, id := range set.ids {
-				if id <= last || id >= reserved {
-					return bad(k, "ID %d after %d, reserved %d", id, last, reserved)
-				}
-				last = id
-			}
-			return nil
-		},
 		prefixRecord: func(k, v []byte) error {
 			rec, err := decodeRecord(v)
 			if err != nil {
@@ -132,6 +118,7 @@ func checkInvariants(s *Store) error {
 		prefixLedger:     func(_, v []byte) error { _, err := decodeLedger(v); return err },
 		prefixAssignment: func(_, v []byte) error { _, err := decodeAssignment(v); return err },
 		keyFrozen[0]:     func(_, v []byte) error { _, err := decodeLatch(v); return err },
+		keyLogSeq[0]:     func(_, v []byte) error { _, err := decodeLogSeq(v); return err },
 		keyNextID[0]:     func(_, _ []byte) error { return nil },
 		keyTotals[0]:     func(_, _ []byte) error { return nil },
 	}

@@ -20,13 +20,13 @@ const (
 	prefixOwner      = 'i' // i id8                 record ID -> generation it stands for
 	prefixLedger     = 'l' // l cid                 what became of an advertisement
 	prefixProgress   = 'm' // m peer                contiguous mark and counts, by publisher
-	prefixPosting    = 'p' // p multihash           set of record IDs
 	prefixRecord     = 's' // s peer ctx            metadata and positions of (provider, context)
 	prefixTombstone  = 't' // t peer pos8 peer ctx  by publisher: what to tidy up once the mark has passed pos
 	prefixPending    = 'w' // w peer pos8           ad known and waiting, by publisher
 	prefixExtended   = 'x' // x peer ctx            extended providers of (provider, context); ctx empty: whole chain
 
 	keyFrozen = "f" // the frozen latch
+	keyLogSeq = "b" // number of the last log frame of rows that is in the database
 	keyNextID = "n" // first record ID not reserved yet
 	keyTotals = "u" // counts for Stats
 )

@@ -13,23 +13,21 @@ import (
 func (s *Store) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
 		FS:                 s.disk,
-		Lock:               s.lock,
 		FormatMajorVersion: pebble.FormatNewest,
-		Merger:             postingMerger,
+		DisableWAL:         true, // log.go
 		Logger:             pebbleLogger{s.cfg.Logger},
 		EventListener:      s.eventListener(),
-		// Pebble takes its memtables out of the cache's size. Up to four may
-		// stand, one filling and the others being flushed: half of the memory.
-		CacheSize:                   s.cfg.MemoryBytes,
-		MemTableSize:                uint64(min(s.cfg.MemoryBytes/8, 64<<20)),
+		// A quarter is for rows, the rest the index's. Pebble takes its
+		// memtables out of the cache's size: up to four may stand, one filling
+		// and the others being flushed.
+		CacheSize:                   s.cfg.MemoryBytes / 4,
+		MemTableSize:                uint64(min(max(s.cfg.MemoryBytes/32, 256<<10), 64<<20)),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               256 << 20,
 		MaxOpenFiles:                4096,
-		// Smooths the log's way to disk between syncs.
-		WALBytesPerSync:            1 << 20,
-		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 	}
 	for i := range opts.TargetFileSizes {
 		opts.TargetFileSizes[i] = min(int64(4<<20)<<i, 64<<20)

@@ -98,7 +98,6 @@ func TestMergeRefusesWhatItDidNotWrite(t *testing.T) {
 
 func TestCorruptRowsAreErrors(t *testing.T) {
 	rows := map[string][]byte{
-		"posting":    append([]byte{prefixPosting}, testMH(1)...),
 		"owner":      ownerKey(1),
 		"record":     contextKey(prefixRecord, "prov", []byte("a")),
 		"provider":   peerKey(prefixProvider, "prov"),
@@ -129,6 +128,9 @@ func TestCorruptRowsAreErrors(t *testing.T) {
 		fs := vfs.NewMem()
 		s := openTest(t, fs)
 		if err := s.db.Set(peerKey(prefixProgress, "pub"), []byte{9}, pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.db.Flush(); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Close(); err != nil {

@@ -48,6 +48,7 @@ func (t *tx) joinGeneration(ad Ad) (id uint64, first Position, err error) {
 		return 0, 0, err
 	}
 	gen = generation{id: gen.id, max: ad.Pos}
+	t.s.alive.add(gen.id)
 	if err := t.set(ownerKey(gen.id), ownerRow{ad.Provider, ad.ContextID}.encode()); err != nil {
 		return 0, 0, err
 	}
@@ -93,6 +94,7 @@ func (t *tx) setGeneration(ad Ad, first Position, gen generation) error {
 // endGeneration removes a generation: its postings lead nowhere any more.
 func (t *tx) endGeneration(key []byte, gen generation) error {
 	t.totals.postings -= min(gen.postings, t.totals.postings)
+	t.dead = append(t.dead, gen.id)
 	if err := t.delete(ownerKey(gen.id)); err != nil {
 		return err
 	}

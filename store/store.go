@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +15,9 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signpost-index/signpost/store/postings"
+	"github.com/signpost-index/signpost/store/wal"
 )
 
 // Sentinels a caller may test for with errors.Is.
@@ -26,6 +31,9 @@ var (
 	// ErrNewerFormat: the directory was written by a newer program; nothing
 	// was changed.
 	ErrNewerFormat = errors.New("store has a newer format")
+	// ErrOldFormat: the directory was written by a development version and
+	// cannot be converted; nothing was changed.
+	ErrOldFormat = errors.New("store has a format that is not read any more")
 	// ErrInUse: another process, or another Store of this one, has the
 	// directory open.
 	ErrInUse = errors.New("directory is in use")
@@ -33,6 +41,8 @@ var (
 	// more until the store is closed and opened again, which finds it as a
 	// crash at the failure would have left it.
 	ErrFailed = errors.New("store stopped after a failed write")
+	// ErrOtherSecret: the directory was made with another Config.Secret.
+	ErrOtherSecret = errors.New("store belongs to another secret")
 	// ErrCorrupt: something read from disk is not what was written.
 	ErrCorrupt = errors.New("store is corrupt")
 	// ErrInvalid: an argument is out of its bounds.
@@ -46,6 +56,9 @@ var (
 type Config struct {
 	Dir string
 	FS  vfs.FS // nil: the disk
+	// Secret keys the hashes of multihashes, so that nobody outside the pool
+	// can make two of them collide. A directory made with another is refused.
+	Secret []byte
 	// MemoryBytes is shared by the block cache and the memtables, which take
 	// up to half of it; default DefaultMemoryBytes, at least 16 MiB.
 	MemoryBytes int64
@@ -68,6 +81,7 @@ const (
 	DefaultSyncBytes   = 4 << 20
 
 	minMemoryBytes = 16 << 20
+	minLogBytes    = 16 << 20
 )
 
 func (c Config) withDefaults() Config {
@@ -105,7 +119,11 @@ type Store struct {
 	cfg     Config
 	disk    *failStop
 	lock    *pebble.Lock
-	db      *pebble.DB
+	db      *pebble.DB // rows
+	log     *wal.Log
+	logged  atomic.Pointer[wal.Log] // log, once there is one
+	index   *postings.Index
+	alive   aliveSet
 	metrics *metrics
 	syncer  *syncer
 
@@ -121,6 +139,14 @@ type Store struct {
 	mu     sync.Mutex
 	ids    idAllocator
 	totals totals
+	rowSeq uint64 // of the last frame of rows
+
+	posting sync.Mutex // one frame of postings at a time, in order of positions
+
+	logBytes int64         // the janitor shortens a log longer than this
+	tidy     chan struct{} // capacity 1: the janitor may look
+	stopTidy context.CancelFunc
+	janitors sync.WaitGroup
 
 	view        sync.RWMutex
 	publishers  map[peer.ID]*publisher
@@ -178,14 +204,13 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		metrics:     newMetrics(),
 		publishers:  make(map[peer.ID]*publisher),
 		assignments: make(map[peer.ID]Assignment),
+		tidy:        make(chan struct{}, 1),
+		logBytes:    max(cfg.MemoryBytes/4, minLogBytes),
 	}
 	s.disk = newFailStop(cfg.FS, s.onFailure)
-	s.db, err = pebble.Open(cfg.Dir, s.pebbleOptions())
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", cfg.Dir, err)
-	}
-	if err := s.start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.db.Close())
+	s.disk.beforeTable = s.syncLog
+	if err := s.openParts(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
 	}
 	cfg.Logger.Info("opened store", "dir", cfg.Dir, "publishers", len(s.publishers),
 		"records", s.totals.records, "mhs", s.totals.postings, "bytes", s.diskUsage(),
@@ -193,8 +218,82 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 	return s, nil
 }
 
+// openParts opens the rows, the log and the index, in this order, and brings
+// the rows and then the index up to the end of the log: the index's compactions
+// ask which record IDs are alive, which the rows tell.
+func (s *Store) openParts() (err error) {
+	fs, dir := s.disk, s.cfg.Dir
+	if s.db, err = pebble.Open(fs.PathJoin(dir, "rows"), s.pebbleOptions()); err != nil {
+		return err
+	}
+	if s.log, err = wal.Open(wal.Config{FS: fs, Dir: fs.PathJoin(dir, "log"), Logger: s.cfg.Logger}); err != nil {
+		return err
+	}
+	s.logged.Store(s.log)
+	if err := s.replayRows(); err != nil {
+		return err
+	}
+	if err := s.alive.load(s.db); err != nil {
+		return err
+	}
+	s.index, err = postings.Open(postings.Config{
+		FS: fs, Dir: fs.PathJoin(dir, "postings"), Secret: hashSecret(s.cfg.Secret),
+		MemoryBytes: s.cfg.MemoryBytes / 4 * 3, Alive: s.alive.has,
+		BeforeIngest: func(uint64) error { return s.syncLog() },
+		Logger:       s.cfg.Logger, Registerer: s.cfg.Registerer,
+	})
+	if errors.Is(err, postings.ErrSecret) {
+		return fmt.Errorf("%w: %w", ErrOtherSecret, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.replayPostings(); err != nil {
+		return err
+	}
+	return s.start()
+}
+
+// syncLog makes the log durable, unless it is. A table written before there is
+// a log says nothing that is not durable. The log is on the disk that hides
+// failures (failStop), so that is asked last.
+func (s *Store) syncLog() error {
+	log := s.logged.Load()
+	if log == nil {
+		return nil
+	}
+	if log.Durable() < log.Next() {
+		if _, err := log.Sync(); err != nil {
+			return err
+		}
+	}
+	return s.disk.err()
+}
+
+// closeParts closes what openParts has opened.
+func (s *Store) closeParts() error {
+	var errs []error
+	if s.index != nil {
+		errs = append(errs, s.index.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// hashSecret is the key of the index's hashes.
+func hashSecret(secret []byte) (key postings.Secret) {
+	sum := sha256.Sum256(append([]byte("signpost index hash\x00"), secret...))
+	copy(key[:], sum[:])
+	return key
+}
+
 // start loads what is kept in memory and starts the syncer. All that was read
-// is durable: Pebble has flushed what it replayed.
+// is durable: so is all a log replays.
 func (s *Store) start() error {
 	if err := s.disk.err(); err != nil {
 		return err
@@ -206,6 +305,9 @@ func (s *Store) start() error {
 	if err := s.metrics.register(s); err != nil {
 		return errors.Join(err, s.syncer.stop())
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stopTidy = stop
+	s.janitors.Go(func() { s.janitor(ctx, s.tidy) })
 	return nil
 }
 
@@ -282,7 +384,9 @@ func (s *Store) Close() error {
 	if err == nil {
 		err = s.syncer.sync()
 	}
-	err = errors.Join(err, s.syncer.stop(), s.db.Close(), s.lock.Close())
+	s.stopTidy()
+	s.janitors.Wait()
+	err = errors.Join(err, s.syncer.stop(), s.closeParts(), s.lock.Close())
 	s.cfg.Logger.Info("closed store", "dir", s.cfg.Dir, "elapsed", time.Since(start), "err", err)
 	return err
 }
@@ -353,5 +457,5 @@ func (s *Store) DiskUsage() int64 {
 }
 
 func (s *Store) diskUsage() int64 {
-	return int64(s.db.Metrics().DiskSpaceUsage())
+	return int64(s.db.Metrics().DiskSpaceUsage()+s.index.DiskBytes()) + s.log.Size()
 }

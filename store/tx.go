@@ -17,6 +17,7 @@ type tx struct {
 	totals  totals
 	changed map[peer.ID]*progressRow
 	applied []func() // what to do in memory once it is applied
+	dead    []uint64 // record IDs it removes
 }
 
 // update runs fn and applies what it did as one batch, unless fn returns an
@@ -42,7 +43,7 @@ func (s *Store) update(fn func(*tx) error) (Seq, error) {
 		f()
 	}
 	s.view.Unlock()
-	return s.syncer.committed(), nil
+	return s.syncer.committed(t.dead), nil
 }
 
 // finish writes the rows that change with many others.
@@ -89,11 +90,11 @@ func (t *tx) progress(id peer.ID) *progressRow {
 	return w
 }
 
-// apply writes a batch and closes it. A failed disk shows here at the latest
-// with the next batch.
+// apply logs and writes a batch and closes it. A failed disk shows here at the
+// latest with the next batch. The caller holds mu.
 func (s *Store) apply(b *pebble.Batch) error {
 	n := b.Len()
-	err := s.db.Apply(b, pebble.NoSync)
+	err := s.logRows(b)
 	if cerr := b.Close(); err == nil {
 		err = cerr
 	}

@@ -62,7 +62,8 @@ func indexerCommand() *cli.Command {
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
 			stringFlag(flagStoreMemory, defaultStoreMemory, "`BYTES` of memory for the store"),
 			stringFlag(flagIngestMemory, defaultIngestMemory, "`BYTES` of memory for fetching and decoding"),
-			stringFlag(flagIndexSecret, "", "`FILE` with the pool's index secret; made if absent"),
+			&cli.StringFlag{Name: flagIndexSecret, DefaultText: "index-secret in --data", EnvVars: env(flagIndexSecret),
+				Usage: "`FILE` with the pool's index secret; made if absent"},
 			logLevelFlag(),
 		}, gossipFlags(":3003")...),
 		Action: func(c *cli.Context) error {
@@ -103,10 +104,12 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	if cfg.Key, err = loadIdentity(filepath.Join(cfg.DataDir, "identity.key")); err != nil {
 		return cfg, err
 	}
-	if file := c.String(flagIndexSecret); file != "" {
-		if cfg.IndexSecret, err = loadSecret(file); err != nil {
-			return cfg, err
-		}
+	secret := c.String(flagIndexSecret)
+	if secret == "" {
+		secret = filepath.Join(cfg.DataDir, "index-secret")
+	}
+	if cfg.IndexSecret, err = loadSecret(secret); err != nil {
+		return cfg, err
 	}
 	if cfg.AdminToken, err = readToken(c.String(flagAdminToken)); err != nil {
 		return cfg, err

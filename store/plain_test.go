@@ -22,6 +22,7 @@ import (
 // them.
 
 const (
+	prefixPosting = 'p'
 	recordIDBytes = 8
 	// maxPostingIDs bounds the records of one multihash, and with it the work
 	// of a merge and of a find: a block everyone has (an empty directory) is
@@ -155,11 +156,4 @@ func lookupPostings(r pebble.Reader, mh multihash.Multihash) ([]uint64, error) {
 	}
 	set.unite()
 	return set.ids, nil
-}
-
-func checkMultihash(mh multihash.Multihash) error {
-	if len(mh) < 2 || len(mh) > MaxMultihashBytes {
-		return fmt.Errorf("multihash of %d bytes: %w", len(mh), ErrInvalid)
-	}
-	return nil
 }

@@ -1,0 +1,47 @@
+package postings
+
+import (
+	"encoding/binary"
+
+	"github.com/multiformats/go-multihash"
+)
+
+// HashBits is the length of a Hash.
+const HashBits = 80
+
+// Hash is what the index knows of a multihash: the first 80 bits of
+// SipHash-2-4-128 of its bytes under the secret. Digests in advertisements are
+// verified by nobody, so an unkeyed truncation could be collided on purpose.
+type Hash [HashBits / 8]byte
+
+// Secret keys the hashes. Indexes with different secrets cannot read each other.
+type Secret [16]byte
+
+// HashOf hashes a whole multihash. It does not allocate.
+func (s *Secret) HashOf(mh multihash.Multihash) (h Hash) {
+	a, b := sipHash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), mh)
+	binary.LittleEndian.PutUint64(h[:8], a)
+	h[8], h[9] = byte(b), byte(b>>8)
+	return h
+}
+
+// HashAll appends the hashes of mhs to dst.
+func (s *Secret) HashAll(dst []Hash, mhs []multihash.Multihash) []Hash {
+	for _, mh := range mhs {
+		dst = append(dst, s.HashOf(mh))
+	}
+	return dst
+}
+
+// fingerprint tells secrets apart without telling them.
+func (s *Secret) fingerprint() uint64 {
+	a, b := sipHash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), []byte("signpost postings fingerprint"))
+	return a ^ b
+}
+
+// top are the first 16 bits of the hash, low the other 64.
+func (h *Hash) top() uint16 { return binary.BigEndian.Uint16(h[:2]) }
+func (h *Hash) low() uint64 { return binary.BigEndian.Uint64(h[2:]) }
+
+// region is the part of the hash space the hash is in.
+func (h *Hash) region() int { return int(h[0]) }

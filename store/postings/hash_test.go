@@ -1,0 +1,45 @@
+package postings
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/hex"
+	"os"
+	"testing"
+)
+
+func TestSipHashAgreesWithTheReference(t *testing.T) {
+	f, err := os.Open("testdata/siphash128.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var s Secret
+	for i := range s {
+		s[i] = byte(i)
+	}
+	var in []byte
+	lines := bufio.NewScanner(f)
+	for n := 0; lines.Scan(); n++ {
+		a, b := sipHash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), in)
+		got := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, a), b)
+		if hex.EncodeToString(got) != lines.Text() {
+			t.Errorf("length %d: got %x, want %s", n, got, lines.Text())
+		}
+		if h := s.HashOf(in); string(h[:]) != string(got[:10]) {
+			t.Errorf("length %d: hash %x is not the beginning of %x", n, h, got)
+		}
+		in = append(in, byte(n))
+	}
+	if len(in) != 64 {
+		t.Errorf("%d vectors", len(in))
+	}
+}
+
+func TestHashOfDoesNotAllocate(t *testing.T) {
+	var s Secret
+	mh := make([]byte, 34)
+	if n := testing.AllocsPerRun(100, func() { mh[0] += s.HashOf(mh)[0] }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

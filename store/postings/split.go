@@ -1,0 +1,151 @@
+package postings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+const (
+	// bucketFill is the average number of entries from which a region's
+	// buckets are split in four: 100 to 400 entries a bucket make about 9 µs a
+	// lookup and 0.1 bytes of overhead an entry.
+	bucketFill = 400
+	splitBits  = 2
+	// maxSplits is how many regions change after one flush, so that writers do
+	// not wait long.
+	maxSplits = 8
+	// minFlushEntries a new bucket are wanted of each flush, as smaller runs
+	// cost more to write than to keep together; up to
+	// bucketPatience times bucketFill.
+	minFlushEntries = 2
+	bucketPatience  = 4
+)
+
+// isFull tells whether a region is to be split. Regions are staggered, as all
+// fill at the same pace.
+func (x *Index) isFull(m *meta, region int) bool {
+	r := m.regions[region]
+	buckets := uint64(1) << (r.width - 8)
+	limit := x.cfg.fill * buckets * uint64(regions+region/2) / regions
+	if r.width+splitBits > maxWidth || r.entries <= limit {
+		return false
+	}
+	flush := uint64(min(x.cfg.MemoryBytes/4, maxArenaBytes)) / 12 / regions
+	return flush >= minFlushEntries*buckets<<splitBits || r.entries > limit*x.cfg.patience
+}
+
+// splitFull splits some of the regions that are full. The caller holds
+// ingesting.
+func (x *Index) splitFull(ctx context.Context) error {
+	for region, n := 0, 0; region < regions && n < maxSplits && ctx.Err() == nil; region++ {
+		if !x.isFull(x.meta.Load(), region) {
+			continue
+		}
+		if err := x.rewrite(region, x.meta.Load().regions[region].width+splitBits); err != nil {
+			// The flush itself is done; the next one tries again.
+			x.metrics.flushErrors.Inc()
+			x.cfg.Logger.Warn("buckets could not be split", "region", region, "err", err)
+			return nil
+		}
+		n++
+	}
+	return nil
+}
+
+// rewrite gives a region wider bucket keys: one ingest removes the old keys
+// and brings the new ones and the region's new width. The caller holds
+// ingesting.
+func (x *Index) rewrite(region int, width uint) error {
+	next := *x.meta.Load()
+	old := next.regions[region].width
+	t := x.newTables()
+	entries, err := x.widen(t, region, old, width)
+	if err != nil {
+		return errors.Join(fmt.Errorf("split region %d: %w", region, err), t.drop())
+	}
+	next.regions[region] = regionMeta{width: width, entries: entries}
+	x.moving[region].Add(1)
+	defer x.moving[region].Add(1)
+	if err := x.ingest(t, &next); err != nil {
+		return fmt.Errorf("split region %d: %w", region, err)
+	}
+	x.meta.Store(&next)
+	x.metrics.splits.Inc()
+	x.cfg.Logger.Debug("buckets split", "region", region, "width", width, "entries", entries)
+	return nil
+}
+
+// widen writes the buckets of a region again at another width, and the
+// removal of the old ones, and returns the number of entries.
+func (x *Index) widen(t *tables, region int, old, width uint) (entries uint64, err error) {
+	start, end := []byte{prefixBucket, byte(region), byte(old)}, []byte{prefixBucket, byte(region), byte(old + 1)}
+	w, err := t.writer()
+	if err != nil {
+		return 0, err
+	}
+	if err := w.DeleteRange(start, end); err != nil {
+		return 0, fmt.Errorf("write table: %w", err)
+	}
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
+	if err != nil {
+		return 0, fmt.Errorf("read buckets: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	var ps, scratch []posting
+	for ok := it.First(); ok; ok = it.Next() {
+		h, _, err := parseBucketKey(it.Key())
+		if err != nil {
+			return 0, err
+		}
+		if ps, scratch, err = decode(ps[:0], it.Value(), HashBits-old, scratch); err != nil {
+			return 0, fmt.Errorf("bucket %x: %w", it.Key(), err)
+		}
+		ps = x.living(ps)
+		entries += uint64(len(ps))
+		if err := t.addSplit(h, ps, old, width); err != nil {
+			return 0, err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return 0, fmt.Errorf("read buckets: %w", err)
+	}
+	return entries, nil
+}
+
+// addSplit writes the postings of one bucket as the narrower buckets they are
+// in at another width.
+func (t *tables) addSplit(h Hash, ps []posting, old, width uint) error {
+	suffix := HashBits - width
+	for len(ps) > 0 {
+		part := ps[0].suffix >> suffix
+		first := h.withSuffix(ps[0].suffix, HashBits-old)
+		n := 0
+		t.run = t.run[:0]
+		for n < len(ps) && ps[n].suffix>>suffix == part {
+			t.run = append(t.run, posting{ps[n].suffix & suffixMask(suffix), ps[n].id})
+			n++
+		}
+		if err := t.addBucket(&first, width, t.run); err != nil {
+			return err
+		}
+		ps = ps[n:]
+	}
+	return nil
+}
+
+// living removes the dead from ps in place.
+func (x *Index) living(ps []posting) []posting {
+	if x.cfg.Alive == nil {
+		return ps
+	}
+	kept := ps[:0]
+	for _, p := range ps {
+		if x.cfg.Alive(p.id) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
