@@ -59,8 +59,9 @@ type Config struct {
 	// Secret keys the hashes of multihashes, so that nobody outside the pool
 	// can make two of them collide. A directory made with another is refused.
 	Secret []byte
-	// MemoryBytes is shared by the block cache and the memtables, which take
-	// up to half of it; default DefaultMemoryBytes, at least 16 MiB.
+	// MemoryBytes is for memtables and caches: a quarter for rows, the rest for
+	// postings, whose memtables are off the Go heap. Default
+	// DefaultMemoryBytes, at least 16 MiB.
 	MemoryBytes int64
 	// SyncEvery is how long a commit may wait to become durable; default
 	// DefaultSyncEvery.
