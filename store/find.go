@@ -8,9 +8,9 @@ import (
 	"github.com/multiformats/go-multihash"
 )
 
-// Find returns the records a multihash belongs to, oldest first, as they all
-// were at one moment during the call; none if there are none. It never
-// writes.
+// Find returns the records a multihash belongs to, oldest first, at most the
+// 16,384 oldest, as they all were at one moment during the call; none if there
+// are none. It never writes.
 func (s *Store) Find(mh multihash.Multihash) ([]Value, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func (s *Store) find(mh multihash.Multihash) ([]Value, error) {
 	}
 	h := s.index.HashOf(mh)
 	for try := 1; ; try++ {
-		ids, err := s.index.Find(h)
+		ids, err := s.index.AppendFind(nil, h, s.cfg.maxFound)
 		if err != nil || len(ids) == 0 {
 			return nil, err
 		}
@@ -47,6 +47,10 @@ func (s *Store) find(mh multihash.Multihash) ([]Value, error) {
 		}
 	}
 }
+
+// defaultMaxFound bounds the record IDs a lookup follows: a block everyone has, such
+// as an empty directory, is named by millions of contexts. The oldest are kept.
+const defaultMaxFound = 16384
 
 // maxFindTries bounds how often a lookup begins again because a record was
 // removed under it. IDs that are dead but not yet durably so always look like

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -164,5 +165,40 @@ func TestPutTakesAnyNumberAndRepetition(t *testing.T) {
 	write(t, s, newChain("pub2", "prov").ad("b", "m2"), content, identity)
 	if got := found(t, s, identity); got["b"] != "m2" {
 		t.Errorf("identity multihash: found %v", got)
+	}
+}
+
+// TestFindFollowsABoundedNumberOfRecords: a block everyone has does not make a
+// lookup endless, and removing what was shown brings up the rest.
+func TestFindFollowsABoundedNumberOfRecords(t *testing.T) {
+	const maxFound, over = 64, 10
+	cfg := testConfig(vfs.NewMem())
+	cfg.maxFound = maxFound
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newChain("pub", "prov")
+	for i := range maxFound + over {
+		write(t, s, c.ad(fmt.Sprint(i), "m"), content, testMH(1))
+	}
+	values, err := s.Find(testMH(1))
+	if err != nil || len(values) != maxFound || string(values[0].ContextID) != "0" {
+		t.Fatalf("found %d records, %v; want the %d oldest", len(values), err, maxFound)
+	}
+	for i := range over {
+		write(t, s, c.ad(fmt.Sprint(i), ""), removal)
+	}
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	values, err = s.Find(testMH(1))
+	if err != nil || len(values) != maxFound || string(values[maxFound-1].ContextID) != fmt.Sprint(maxFound+over-1) {
+		t.Fatalf("found %d records after removals, %v", len(values), err)
 	}
 }

@@ -73,6 +73,7 @@ type Config struct {
 	Registerer prometheus.Registerer // nil: no metrics
 
 	lockPatience time.Duration // tests shorten it
+	maxFound     int           // tests lower it
 }
 
 // Defaults of Config.
@@ -104,6 +105,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.lockPatience == 0 {
 		c.lockPatience = lockPatience
+	}
+	if c.maxFound == 0 {
+		c.maxFound = defaultMaxFound
 	}
 	return c
 }
