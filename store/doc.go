@@ -16,7 +16,8 @@
 //     Commit.
 //  5. After Freeze no Put succeeds, and the latch is on disk before Freeze
 //     returns; finds, removals, metadata and addresses go on (latch.go).
-//  6. A find never writes, and sees one moment of the store.
+//  6. A find never writes. It reads record IDs and then their rows of one
+//     moment, again if a record was removed in between.
 //  7. After a failed write nothing is written any more: ErrFailed (failstop.go).
 //  8. What is read from disk is checked: a row that no code of ours wrote is
 //     ErrCorrupt, never a panic.

@@ -9,8 +9,8 @@ import (
 )
 
 // Find returns the records a multihash belongs to, oldest first, at most the
-// 16,384 oldest, as they all were at one moment during the call; none if there
-// are none. It never writes.
+// 16,384 oldest; none if there are none. Their rows are all of one moment during
+// the call, the record IDs of one just before. It never writes.
 func (s *Store) Find(mh multihash.Multihash) ([]Value, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -34,22 +34,28 @@ func (s *Store) find(mh multihash.Multihash) ([]Value, error) {
 		return nil, nil
 	}
 	h := s.index.HashOf(mh)
+	limit := s.cfg.maxFound
 	for try := 1; ; try++ {
-		ids, err := s.index.AppendFind(nil, h, s.cfg.maxFound)
+		ids, err := s.index.AppendFind(nil, h, limit)
 		if err != nil || len(ids) == 0 {
 			return nil, err
 		}
 		values, gone, err := s.readValues(ids)
 		// An ID without a row may have been removed between the two reads, and
-		// its record put anew: then there are newer IDs to be read.
+		// its record put anew: then there are newer IDs to be read. And it may
+		// have used up the limit in place of one that lives.
 		if err != nil || !gone || try == maxFindTries {
-			return values, err
+			return values[:min(len(values), s.cfg.maxFound)], err
+		}
+		if len(ids) == limit {
+			limit = 0
 		}
 	}
 }
 
-// defaultMaxFound bounds the record IDs a lookup follows: a block everyone has, such
-// as an empty directory, is named by millions of contexts. The oldest are kept.
+// defaultMaxFound bounds the records a lookup returns: a block everyone has,
+// such as an empty directory, is named by millions of contexts. The oldest are
+// kept.
 const defaultMaxFound = 16384
 
 // maxFindTries bounds how often a lookup begins again because a record was

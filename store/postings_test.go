@@ -202,3 +202,32 @@ func TestFindFollowsABoundedNumberOfRecords(t *testing.T) {
 		t.Fatalf("found %d records after removals, %v", len(values), err)
 	}
 }
+
+// TestRemovalsNotYetDurableDoNotHideTheRest: IDs of records removed a moment
+// ago are still in the index; they must not use up the bound of a lookup, or it
+// would be a miss although others provide.
+func TestRemovalsNotYetDurableDoNotHideTheRest(t *testing.T) {
+	const maxFound, rest = 16, 3
+	cfg := testConfig(vfs.NewMem())
+	cfg.maxFound = maxFound
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newChain("pub", "prov")
+	for i := range maxFound + rest {
+		write(t, s, c.ad(fmt.Sprint(i), "m"), content, testMH(1))
+	}
+	for i := range maxFound {
+		write(t, s, c.ad(fmt.Sprint(i), ""), removal)
+	}
+	values, err := s.Find(testMH(1))
+	if err != nil || len(values) != rest {
+		t.Fatalf("found %d records, %v; want %d", len(values), err, rest)
+	}
+}
