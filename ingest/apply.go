@@ -148,11 +148,23 @@ func (s *chainSync) putEntries(ctx context.Context, ref store.AdRef, provider pe
 		return 0, err
 	}
 	defer w.Abort()
-	n := 0
-	err = s.fetchEntries(ctx, ad.Entries, func(mhs []multihash.Multihash) error {
+	resume, err := w.Resume()
+	if err != nil {
+		return 0, err
+	}
+	from := decodeEntriesCursor(resume, ad.Entries)
+	if from.chunks > 0 {
+		s.i.log.Info("ad is resumed", "publisher", s.publisher, "ad", ref.Ad, "chunks", from.chunks)
+	}
+	n, since := 0, 0
+	err = s.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {
 		n += len(mhs)
 		s.i.metrics.multihashes.Add(float64(len(mhs)))
-		return w.Put(mhs)
+		if since += len(mhs); behind == nil || since < s.i.cursorEvery {
+			return w.Put(mhs)
+		}
+		since = 0
+		return w.PutTo(mhs, behind.encode())
 	})
 	if err != nil {
 		return n, err

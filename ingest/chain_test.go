@@ -200,6 +200,7 @@ func openNode(t testing.TB, fs vfs.FS, chains ...*testChain) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.i.cursorEvery = 20
 	t.Cleanup(n.close)
 	return n
 }

@@ -148,3 +148,72 @@ func containsMH(list []multihash.Multihash, mh multihash.Multihash) bool {
 	}
 	return false
 }
+
+// TestLargeAdGoesOnWhereItWas cuts the power in the middle of an ad's entries:
+// only the chunks behind the last cursor that was durable are fetched again.
+func TestLargeAdGoesOnWhereItWas(t *testing.T) {
+	c := newTestChain(t)
+	mhs := testMultihashes(t, "large", 300) // 30 chunks, a cursor every second one
+	ad := c.put("ctx", mhs)
+	fs := vfs.NewCrashableMem()
+	n := openNode(t, fs, c)
+	var clone *vfs.MemFS
+	blocks := 0
+	cut := make(chan struct{})
+	c.setFault(func(cid.Cid, ipnisync.Hint) error {
+		if blocks++; blocks < 21 { // the ad, and 19 chunks
+			return nil
+		}
+		if blocks == 21 {
+			if err := n.store.Sync(); err != nil {
+				t.Error(err)
+			}
+			clone = fs.CrashClone(vfs.CrashCloneCfg{})
+			close(cut)
+		}
+		return errors.New("power lost")
+	})
+	n.notify(c, c.head)
+	<-cut
+	n.close()
+
+	c.setFault(nil)
+	before := c.timesAskedAll()
+	n = openNode(t, clone, c)
+	n.sync(c)
+	n.wantFound(mhs, "ctx")
+	if st, ok, err := n.store.AdState(ad); err != nil || !ok || st.Verdict != store.Applied {
+		t.Errorf("state %+v %v %v", st, ok, err)
+	}
+	if got, err := n.store.Counts(); err != nil || got.Postings != 300 {
+		t.Errorf("counts %+v %v", got, err)
+	}
+	// The ad, 12 chunks behind the cursor at 18.
+	if again := c.timesAskedAll() - before; again != 13 {
+		t.Errorf("%d blocks fetched after the power came back, want 13", again)
+	}
+}
+
+func (c *testChain) timesAskedAll() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, times := range c.asked {
+		n += times
+	}
+	return n
+}
+
+func TestEntriesCursorComesBackAsWritten(t *testing.T) {
+	c := newTestChain(t)
+	root, next := c.entries(testMultihashes(t, "a", 1), 1), c.entries(testMultihashes(t, "b", 1), 1)
+	for _, want := range []entriesCursor{{1, next}, {65_536, next}, {7, cid.Undef}} {
+		if got := decodeEntriesCursor(want.encode(), root); got != want {
+			t.Errorf("%v came back as %v", want, got)
+		}
+	}
+	for _, b := range [][]byte{nil, {}, {0}, {0x80}, {3, 1, 2, 3}} {
+		if got := decodeEntriesCursor(b, root); got != (entriesCursor{next: root}) {
+			t.Errorf("%x is %v, want the start", b, got)
+		}
+	}
+}

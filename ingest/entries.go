@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -12,14 +13,43 @@ import (
 	"github.com/signpost-index/signpost/ingest/schema"
 )
 
-// fetchEntries hands the multihashes under root to put, chunk by chunk. The
-// slice and its elements are valid only during the call. A rejection means the
-// entries can never be read; any other error may pass.
-func (s *chainSync) fetchEntries(ctx context.Context, root cid.Cid, put func([]multihash.Multihash) error) error {
+// entriesCursor is a place between two chunks of an ad's entries.
+type entriesCursor struct {
+	chunks uint64  // passed
+	next   cid.Cid // undefined: there are no more
+}
+
+func (c entriesCursor) encode() []byte {
+	return append(binary.AppendUvarint(nil, c.chunks), c.next.Bytes()...)
+}
+
+// decodeEntriesCursor returns the place a cursor says, or the start of the
+// entries for one that says nothing.
+func decodeEntriesCursor(b []byte, root cid.Cid) entriesCursor {
+	start := entriesCursor{next: root}
+	chunks, n := binary.Uvarint(b)
+	if n <= 0 || chunks == 0 {
+		return start
+	}
+	if n == len(b) {
+		return entriesCursor{chunks: chunks}
+	}
+	next, err := cid.Cast(b[n:])
+	if err != nil {
+		return start
+	}
+	return entriesCursor{chunks: chunks, next: next}
+}
+
+// fetchEntries hands the multihashes from a place on to put, chunk by chunk,
+// with the place behind them; that is nil where none can be named, in a HAMT.
+// The slice and its elements are valid only during the call. A rejection means
+// the entries can never be read; any other error may pass.
+func (s *chainSync) fetchEntries(ctx context.Context, from entriesCursor, put func([]multihash.Multihash, *entriesCursor) error) error {
 	var mhs []multihash.Multihash
-	n := 0
-	for c := root; c.Defined(); n++ {
-		if n == maxEntryChunks {
+	n := from.chunks
+	for c := from.next; c.Defined(); n++ {
+		if n >= maxEntryChunks {
 			return reject("more than %d entry chunks", maxEntryChunks)
 		}
 		block, err := s.entryBlock(ctx, c)
@@ -28,7 +58,7 @@ func (s *chainSync) fetchEntries(ctx context.Context, root cid.Cid, put func([]m
 		}
 		chunk, err := s.decoder.Decode(c, block)
 		if err != nil && n == 0 && errors.Is(err, schema.ErrMalformed) {
-			return s.fetchOther(ctx, root, block, err, put)
+			return s.fetchOther(ctx, c, block, err, put)
 		}
 		if err != nil {
 			return entryError(c, err)
@@ -39,16 +69,16 @@ func (s *chainSync) fetchEntries(ctx context.Context, root cid.Cid, put func([]m
 		}
 		s.i.metrics.multihashesSkipped.Add(float64(chunk.Skipped))
 		s.st.chunk(len(block), len(mhs))
-		if err := put(mhs); err != nil {
+		c = chunk.Next
+		if err := put(mhs, &entriesCursor{chunks: n + 1, next: c}); err != nil {
 			return err
 		}
-		c = chunk.Next
 	}
 	return nil
 }
 
 // fetchOther handles a first entries block that is not an entry chunk.
-func (s *chainSync) fetchOther(ctx context.Context, root cid.Cid, block []byte, notChunk error, put func([]multihash.Multihash) error) error {
+func (s *chainSync) fetchOther(ctx context.Context, root cid.Cid, block []byte, notChunk error, put func([]multihash.Multihash, *entriesCursor) error) error {
 	kind, err := schema.Classify(root, block)
 	if err != nil || kind != schema.KindHAMT {
 		return entryError(root, notChunk)
@@ -64,7 +94,7 @@ func (s *chainSync) fetchOther(ctx context.Context, root cid.Cid, block []byte, 
 	}
 	counted := func(mhs []multihash.Multihash) error {
 		s.st.hamt(len(mhs))
-		return put(mhs)
+		return put(mhs, nil)
 	}
 	err = schema.WalkHAMT(ctx, root, fetch, schema.DefaultHAMTLimits, schema.DefaultLimits, counted)
 	if err != nil {

@@ -69,6 +69,10 @@ const (
 	maxScanAds = 33_554_432
 	// maxEntryChunks bounds the chunks of one ad; the reference's EntriesDepthLimit.
 	maxEntryChunks = 65_536
+	// cursorEvery is the number of multihashes after which an ad in work leaves
+	// a cursor with its next chunk: a quarter of a usual chunk, so that chunks
+	// with a handful do not cost a row each.
+	cursorEvery = 4096
 	// maxResyncAds bounds a resync, whose list of ads is held in memory.
 	maxResyncAds = 1_000_000
 	// adCacheAds is how many decoded ads one sync keeps between scan and apply.
@@ -133,6 +137,8 @@ type Ingester struct {
 	metrics *metrics
 	slots   chan struct{} // one per sync that may run at once
 
+	cursorEvery int // tests lower it
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -176,6 +182,8 @@ func Open(cfg Config) (*Ingester, error) {
 		cancel:  cancel,
 		workers: make(map[peer.ID]*worker),
 		status:  newStatusBook(),
+
+		cursorEvery: cursorEvery,
 	}, nil
 }
 

@@ -198,19 +198,22 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	now := time.Now()
 	ad := w.ad
 	c := &change{tx: t, ad: ad, again: ad.Pos <= t.passed(ad.Publisher)}
-	var err error
-	if c.gone, err = t.removedAbove(ad); err != nil {
+	if err := c.loadRecord(); err != nil {
 		return err
 	}
 	if err := t.done(ad.Publisher, ad.AdRef, now); err != nil {
 		return err
 	}
-	prior, ok, err := getRow(t.b, ledgerKey(ad.Ad), decodeLedger)
+	pub, err := t.makeNumber(ad.Publisher)
 	if err != nil {
 		return err
 	}
-	c.counted = ok && prior.verdict == Applied && prior.publisher == ad.Publisher
-	if err := c.record(w, e); err != nil {
+	prior, ok, err := getRow(t.b, t.s.ledgerKey(ad.Ad), decodeLedger)
+	if err != nil {
+		return err
+	}
+	c.counted = ok && prior.verdict == Applied && prior.publisher == pub
+	if err := c.changeRecord(w, e); err != nil {
 		return err
 	}
 	if e.Provider != nil {
@@ -221,13 +224,19 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	if err := t.sweep(ad.Publisher); err != nil {
 		return err
 	}
-	return t.setLedger(ad.Ad, ledgerRow{ad.Publisher, ad.Pos, e.Verdict, e.Reason, now})
+	if err := t.dropCursor(ad.Publisher, ad.Pos); err != nil {
+		return err
+	}
+	return t.setLedger(ad.Ad, ledgerRow{pub, ad.Pos, e.Verdict, now, e.Reason})
 }
 
 // change is the effect of one ad on the rows.
 type change struct {
 	*tx
 	ad      Ad
+	pub     uint32 // number of the ad's publisher; 0: the ad is about no record
+	id      uint64 // of rec; 0: there is none yet
+	rec     recordRow
 	again   bool // at or below the mark: applied a second time
 	gone    bool // a removal of its record newer than the ad was applied
 	counted bool // its postings are in the counts already

@@ -1,81 +1,65 @@
 package store
 
-import "fmt"
+import (
+	"context"
+	"fmt"
 
-// What a registry row may hold. An ad block has at most 1 MiB, so nothing
-// real comes near.
-const (
-	maxAddrs     = 4096
-	maxAddrBytes = 16 << 10
+	"github.com/signpost-index/signpost/store/postings"
+	"github.com/signpost-index/signpost/store/wal"
 )
 
-func checkAddrs(addrs []string) error {
-	if len(addrs) > maxAddrs {
-		return fmt.Errorf("%d addresses: %w", len(addrs), ErrInvalid)
+// Damage is a part of the data directory that is not what was written.
+type Damage struct {
+	Part string // "rows", "postings" or "log"
+	What string // the row, bucket or frame, for people
+	Err  error  // wraps ErrCorrupt, or is that of the disk
+}
+
+func (d Damage) String() string { return fmt.Sprintf("%s: %s: %v", d.Part, d.What, d.Err) }
+
+// Check reads all there is on disk, every row, bucket and frame of the log,
+// with their checksums, compares what must agree, and calls fn for what is
+// damaged. An error of fn ends it. It changes nothing, and everything goes on
+// meanwhile; a region of the index takes no flush while it is read. It reads
+// the whole directory once.
+//
+// What a damaged bucket held is found again once the publishers were
+// synced anew; what damaged rows held, by restoring a checkpoint or starting
+// with an empty directory.
+func (s *Store) Check(ctx context.Context, fn func(Damage) error) error {
+	if err := s.enter(); err != nil {
+		return err
 	}
-	for _, a := range addrs {
-		if len(a) > maxAddrBytes {
-			return fmt.Errorf("address of %d bytes: %w", len(a), ErrInvalid)
-		}
+	defer s.exit()
+	if err := s.check(ctx, fn); err != nil {
+		return fmt.Errorf("check store: %w", err)
 	}
 	return nil
 }
 
-func checkUpdate(u ProviderUpdate) error {
-	if err := checkAddrs(u.Addrs); err != nil {
+func (s *Store) check(ctx context.Context, fn func(Damage) error) error {
+	if err := s.checkLog(fn); err != nil {
 		return err
 	}
-	if err := checkAddrs(u.PublisherAddrs); err != nil {
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	err := s.verifyRows(ctx, snap, func(key []byte, err error) error {
+		return fn(Damage{Part: "rows", What: fmt.Sprintf("row %q", key), Err: err})
+	})
+	if err != nil {
 		return err
 	}
-	if u.Extended == nil {
-		return nil
-	}
-	return checkExtended(*u.Extended)
+	return s.index.Check(ctx, func(d postings.Damage) error {
+		return fn(Damage{Part: "postings", What: fmt.Sprintf("bucket %x", d.Key), Err: d.Err})
+	})
 }
 
-func checkExtended(set ExtendedSet) error {
-	if len(set.Providers) > maxRowItems {
-		return fmt.Errorf("%d extended providers: %w", len(set.Providers), ErrInvalid)
-	}
-	for _, p := range set.Providers {
-		if err := checkPeer("extended provider", p.ID); err != nil {
-			return err
-		}
-		if err := checkAddrs(p.Addrs); err != nil {
-			return err
-		}
-		if len(p.Metadata) > MaxMetadataBytes {
-			return fmt.Errorf("extended provider metadata of %d bytes: %w", len(p.Metadata), ErrInvalid)
-		}
-	}
-	return nil
-}
-
-func checkProvider(p Provider) error {
-	if err := checkPeer("provider", p.ID); err != nil {
-		return err
-	}
-	if p.Publisher != "" {
-		if err := checkPeer("publisher", p.Publisher); err != nil {
-			return err
-		}
-	}
-	if p.LastAd.Defined() {
-		if err := checkCID("last ad", p.LastAd); err != nil {
-			return err
-		}
-	}
-	if err := checkUpdate(ProviderUpdate{Addrs: p.Addrs, PublisherAddrs: p.PublisherAddrs, Extended: p.Extended}); err != nil {
-		return err
-	}
-	for _, set := range p.Contextual {
-		if len(set.ContextID) == 0 || len(set.ContextID) > MaxContextIDBytes {
-			return fmt.Errorf("context ID of %d bytes: %w", len(set.ContextID), ErrInvalid)
-		}
-		if err := checkExtended(set.ExtendedSet); err != nil {
-			return err
-		}
+func (s *Store) checkLog(fn func(Damage) error) error {
+	s.tidying.Lock() // nothing is dropped under the reader
+	defer s.tidying.Unlock()
+	err := s.log.Replay(0, func(wal.Pos, byte, []byte) error { return nil })
+	if err != nil {
+		return fn(Damage{Part: "log", What: "frames", Err: err})
 	}
 	return nil
 }

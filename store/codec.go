@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -35,6 +36,15 @@ func appendStrings(b []byte, ss []string) []byte {
 
 func appendCID(b []byte, c cid.Cid) []byte {
 	return appendString(b, c.KeyString())
+}
+
+// appendPos writes a position. Those of an indexer are mostly multiples of
+// 2^32, which leaves room between two ads; these take few bytes.
+func appendPos(b []byte, pos Position) []byte {
+	if pos&(1<<32-1) == 0 {
+		return binary.AppendUvarint(b, uint64(pos)>>32<<1)
+	}
+	return binary.AppendUvarint(b, uint64(pos)<<1|1)
 }
 
 func appendTime(b []byte, t time.Time) []byte {
@@ -188,6 +198,37 @@ func (r *reader) time() time.Time {
 	return time.Unix(0, v)
 }
 
+// pos reads a position that appendPos wrote.
 func (r *reader) pos() Position {
-	return Position(r.uvarint())
+	v := r.uvarint()
+	pos := Position(v >> 1)
+	if v&1 == 0 {
+		if v>>32 != 0 {
+			r.fail()
+		}
+		return pos << 32
+	}
+	if pos&(1<<32-1) == 0 {
+		r.fail()
+	}
+	return pos
+}
+
+// number reads the number of a peer.
+func (r *reader) number() uint32 {
+	n := r.uvarint()
+	if n == 0 || n > math.MaxUint32 {
+		r.fail()
+	}
+	return uint32(n)
+}
+
+func (r *reader) uint32() uint32 {
+	if len(r.b) < 4 {
+		r.fail()
+		return 0
+	}
+	v := binary.BigEndian.Uint32(r.b)
+	r.b = r.b[4:]
+	return v
 }

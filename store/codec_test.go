@@ -18,9 +18,13 @@ var rowKinds = []struct {
 	{"progress", func(b []byte) ([]byte, error) { w, err := decodeProgress(b); return w.encode(), err }},
 	{"publisher", func(b []byte) ([]byte, error) { w, err := decodePublisher(b); return w.encode(), err }},
 	{"ledger", func(b []byte) ([]byte, error) { w, err := decodeLedger(b); return w.encode(), err }},
-	{"record", func(b []byte) ([]byte, error) { w, err := decodeRecord(b); return w.encode(), err }},
+	{"record", func(b []byte) ([]byte, error) { w, err := decodeRecord(77, b); return w.encode(), err }},
+	{"removed record", func(b []byte) ([]byte, error) { w, err := decodeRecord(77, b); return w.encode(), err }},
+	{"small record", func(b []byte) ([]byte, error) { w, err := decodeRecord(77, b); return w.encode(), err }},
 	{"generation", func(b []byte) ([]byte, error) { w, err := decodeGeneration(b); return w.encode(), err }},
-	{"owner", func(b []byte) ([]byte, error) { w, err := decodeOwner(b); return w.encode(), err }},
+	{"forward", func(b []byte) ([]byte, error) { id, err := decodeForward(b); return encodeForward(id), err }},
+	{"cursor", func(b []byte) ([]byte, error) { w, err := decodeCursor(b); return w.encode(), err }},
+	{"number", func(b []byte) ([]byte, error) { n, err := decodeNumber(b); return appendNumber(n), err }},
 	{"extended", func(b []byte) ([]byte, error) { w, err := decodeExtended(b); return w.encode(), err }},
 	{"provider", func(b []byte) ([]byte, error) { w, err := decodeProvider(b); return w.encode(), err }},
 	{"assignment", func(b []byte) ([]byte, error) { w, err := decodeAssignment(b); return w.encode(), err }},
@@ -36,14 +40,20 @@ func sampleRows() [][]byte {
 		refRow{testCID(1), testCID(2)}.encode(),
 		progressRow{mark: link(9, 8), markTime: at, above: 1, pending: 300, tombs: 70000}.encode(),
 		publisherRow{addrs: []string{"/a", ""}, lastError: "e", lastErrorTime: at, frozenAt: testCID(3)}.encode(),
-		ledgerRow{publisher: "pub", pos: 5, verdict: Rejected, reason: "why", time: at}.encode(),
-		recordRow{register: reg, metadata: []byte("md")}.encode(),
+		ledgerRow{publisher: 3, pos: 5 << 32, verdict: Rejected, reason: "why", time: at}.encode(),
+		recordRow{provider: 1, ctx: []byte("ctx"), register: reg, by: 2, metadata: []byte("md"),
+			own: generation{id: 77, publisher: 3, first: 1, max: 9, postings: 1 << 30}, others: 300}.encode(),
+		recordRow{provider: 1, register: register{seens: reg.seens}}.encode(),
+		recordRow{provider: 1, ctx: []byte("ctx"), register: register{publisher: "pub", pos: 9 << 32}, by: 2,
+			own: generation{id: 77, publisher: 2, first: 9 << 32, max: 9 << 32, postings: 10}}.encode(),
 		generation{id: 77, max: 9, postings: 1 << 30}.encode(),
-		ownerRow{provider: "prov", ctx: []byte("ctx")}.encode(),
+		encodeForward(300),
+		cursorRow{ad: testCID(5), id: 7, first: 1 << 32, puts: 8, cursor: []byte("cursor")}.encode(),
+		appendNumber(70000),
 		extendedRow{register: reg, set: ExtendedSet{true, xp("x", "y").Providers}}.encode(),
 		providerRow{last: reg, lastAd: testCID(4), lastAdTime: at, addrsFrom: reg, addrs: []string{"/b"}}.encode(),
 		assignmentRow{continued: "frozen", time: at}.encode(),
-		totals{1, 2}.encode(),
+		totals{1, 2, 3, 4}.encode(),
 		appendTime(nil, at),
 	}
 }
@@ -56,11 +66,14 @@ func TestRowsComeBackAsWritten(t *testing.T) {
 			t.Errorf("%s: %x came back as %x, %v", kind.name, row, again, err)
 		}
 		for n := range row {
+			if kind.name == "ledger" && n >= len(row)-len("why") {
+				break // a reason is what is left
+			}
 			if _, err := kind.recode(row[:n]); err == nil {
 				t.Errorf("%s: %d of %d bytes were accepted", kind.name, n, len(row))
 			}
 		}
-		if _, err := kind.recode(append(row[:len(row):len(row)], 0)); err == nil {
+		if _, err := kind.recode(append(row[:len(row):len(row)], 0)); err == nil && kind.name != "ledger" {
 			t.Errorf("%s: a trailing byte was accepted", kind.name)
 		}
 	}
@@ -100,8 +113,8 @@ func TestKeysSortByTheirParts(t *testing.T) {
 		}
 	}
 	// No peer's keys lie among those of a peer whose ID begins alike.
-	long := contextKey(prefixRecord, "pq", nil)
-	if prefix := peerKey(prefixRecord, "p"); bytes.HasPrefix(long, prefix) {
+	long := contextKey(prefixExtended, "pq", nil)
+	if prefix := peerKey(prefixExtended, "p"); bytes.HasPrefix(long, prefix) {
 		t.Errorf("%x begins with %x", long, prefix)
 	}
 	if got := keyEnd([]byte{1, 0xff, 0xff}); !bytes.Equal(got, []byte{2}) {
@@ -133,18 +146,19 @@ func FuzzKeys(f *testing.F) {
 		}
 		var c []byte
 		var err error
-		k := generationKey(want.Prov, ctx, want.Pub, want.Pos)
-		got.Prov, c, got.Pub, got.Pos, err = parseGenerationKey(k)
-		check(k, c, err)
-		k = tombstoneKey(want.Pub, want.Pos, want.Prov, ctx)
+		k := tombstoneKey(want.Pub, want.Pos, want.Prov, ctx)
 		got.Pub, got.Pos, got.Prov, c, err = parseTombstoneKey(k)
 		check(k, c, err)
-		k = contextKey(prefixRecord, want.Prov, ctx)
-		got.Prov, c, err = parseContextKey(prefixRecord, k)
+		k = contextKey(prefixExtended, want.Prov, ctx)
+		got.Prov, c, err = parseContextKey(prefixExtended, k)
 		check(k, c, err)
 		k = peerPosKey(prefixAbove, want.Pub, want.Pos)
 		got.Pub, got.Pos, err = parsePeerPosKey(prefixAbove, k)
 		check(k, ctx, err)
+		k = generationKey(uint64(pos), uint32(pos), want.Pos)
+		if id, pub, first, err := parseGenerationKey(k); err != nil || id != pos || pub != uint32(pos) || first != want.Pos {
+			t.Errorf("key %x: %d %d %d %v", k, id, pub, first, err)
+		}
 		k = peerKey(prefixProgress, want.Pub)
 		got.Pub, err = parsePeerKey(prefixProgress, k)
 		check(k, ctx, err)
@@ -153,7 +167,9 @@ func FuzzKeys(f *testing.F) {
 
 // FuzzParseKeys: no parser panics, and what one accepts is a key of its kind.
 func FuzzParseKeys(f *testing.F) {
-	f.Add(generationKey("prov", []byte("ctx"), "pub", 7))
+	f.Add(generationKey(300, 2, 7))
+	f.Add(idKey(prefixDead, 9))
+	f.Add(numberKey(prefixPeer, 9))
 	f.Add(tombstoneKey("pub", 7, "prov", []byte("ctx")))
 	f.Add(peerPosKey(prefixAbove, "pub", 7))
 	f.Add(contextKey(prefixExtended, "prov", nil))
@@ -164,9 +180,13 @@ func FuzzParseKeys(f *testing.F) {
 				t.Errorf("accepted %x, which would be written %x", k, again)
 			}
 		}
-		prov, ctx, pub, pos, err := parseGenerationKey(k)
-		check(generationKey(prov, ctx, pub, pos), err)
-		pub, pos, prov, ctx, err = parseTombstoneKey(k)
+		id, n, first, err := parseGenerationKey(k)
+		check(generationKey(id, n, first), err)
+		id, err = parseIDKey(prefixDead, k)
+		check(idKey(prefixDead, id), err)
+		n, err = parseNumberKey(prefixPeer, k)
+		check(numberKey(prefixPeer, n), err)
+		pub, pos, prov, ctx, err := parseTombstoneKey(k)
 		check(tombstoneKey(pub, pos, prov, ctx), err)
 		prov, ctx, err = parseContextKey(prefixExtended, k)
 		check(contextKey(prefixExtended, prov, ctx), err)

@@ -7,20 +7,32 @@
 //
 //  1. The outcome within a publisher is that of applying its ads from the
 //     oldest to the newest, whatever the order of work (record.go).
+//
 //  2. Commit makes an ad visible at once, as a whole. A find may see postings
 //     of an ad that is not committed, if its record has metadata already.
+//
 //  3. Commits become durable in their order. What Durable, DurableProgress and
 //     AdState.Durable report survives power loss; a progress mark is never
 //     there without the postings it stands for (durable.go).
+//
 //  4. Everything before Commit can be done again with the same result; so can
 //     Commit.
+//
 //  5. After Freeze no Put succeeds, and the latch is on disk before Freeze
 //     returns; finds, removals, metadata and addresses go on (latch.go).
-//  6. A find never writes. It reads record IDs and then their rows of one
-//     moment, again if a record was removed in between.
+//
+//  6. A find never writes, and its answer is that of one moment (find.go).
+//
 //  7. After a failed write nothing is written any more: ErrFailed (failstop.go).
+//
 //  8. What is read from disk is checked: a row that no code of ours wrote is
 //     ErrCorrupt, never a panic.
+//
+//  9. A record of any size is removed, or gets other metadata, with one change
+//     of a few rows; so is a provider. Space comes back by itself
+//     (reclaim.go).
+//
+//  10. A large ad whose writer used PutTo is resumed where it was (cursor.go).
 //
 // What it leaves to others: one AdWriter a publisher at a time; positions that
 // grow along a chain; verifying ads; when to freeze. Not promised: an ad
@@ -42,31 +54,41 @@
 //	changes ─┤                      ├─► rows      a Pebble database without a log
 //	Puts ────┘                      └─► postings  keyed hash → record IDs
 //
-// The directory holds FORMAT, one line "signpost-store 2\n": the number of the
+// The directory holds FORMAT, one line "signpost-store 3\n": the number of the
 // layout, written before anything else is made; and rows/, postings/ and log/.
 // A directory with a higher number is refused untouched, as is one made with
 // another Config.Secret, which keys the hashes.
 //
 // # Rows
 //
-// Numbers in keys are 8 bytes big-endian. peer and ctx in keys are a length
-// byte and the bytes. In values int is a uvarint, time a varint of Unix
-// nanoseconds (0: none), bytes, text, peer, ctx and cid a uvarint length and
-// the bytes (an undefined CID is empty), list a uvarint count and the items. A
-// value ends with its last field.
+// Numbers in keys are big-endian; peer and ctx in keys are a length byte and
+// the bytes. hash12 is 12 bytes of SHA-256 under the index secret. In values int
+// is a uvarint, pos a uvarint of the position's upper half doubled if its lower
+// half is 0, else of the position doubled and 1; time a varint of Unix
+// nanoseconds (0: none); bytes, text, peer, ctx and cid a uvarint length and the
+// bytes (an undefined CID is empty), list a uvarint count and the items. A value
+// ends with its last field. num is the number of a peer (peers.go), id a record
+// ID.
 //
 //	records
 //	         key                                    value
-//	        ┌───┬─────┐                            ┌──────┬─────┐
-//	owner   │ i │ id8 │                            │ peer │ ctx │ provider
-//	        └───┴─────┘                            └──────┴─────┘
-//	        ┌───┬──────┬─────┬──────┬──────┐       ┌────────┬─────────┬──────────────┐
-//	gener-  │ d │ peer │ ctx │ peer │ pos8 │       │ id int │ max int │ postings int │
-//	ation   └───┴──────┴─────┴──────┴──────┘       └────────┴─────────┴──────────────┘
-//	              provider     publisher, first position
-//	        ┌───┬──────┬─────┐                     ┌──────────┬────────────────┐
-//	record  │ s │ peer │ ctx │                     │ register │ metadata bytes │
-//	        └───┴──────┴─────┘                     └──────────┴────────────────┘
+//	        ┌───┬──────┬────────┐                  ┌────────┐
+//	context │ k │ num4 │ hash12 │                  │ id int │ of (provider, context ID)
+//	        └───┴──────┴────────┘                  └────────┘
+//	        ┌───┬─────┐                            ┌───────┬─────────┬─────┬──────┬───────┬─────┬────────────┐
+//	record  │ i │ id8 │                            │ flags │ num int │ ctx │ held │ seens │ own │ others int │
+//	        └───┴─────┘                            └───────┴─────────┴─────┴──────┴───────┴─────┴────────────┘
+//	                                                         provider
+//	                                               ┌───┬────────┐
+//	forward                                        │ 0 │ id int │ the ID of a generation that is not the record's own
+//	                                               └───┴────────┘
+//	        ┌───┬─────┬──────┬──────┐              ┌────────┬─────────┬──────────────┐
+//	gener-  │ d │ id8 │ num4 │ pos8 │              │ id int │ max pos │ postings int │
+//	ation   └───┴─────┴──────┴──────┘              └────────┴─────────┴──────────────┘
+//	          record  publisher, first position
+//	        ┌───┬─────┐                            ┌──────────────┐
+//	dead    │ y │ id8 │                            │ postings int │ ID removed, its postings not reclaimed
+//	        └───┴─────┘                            └──────────────┘
 //	        ┌───┬──────┬─────┐                     ┌──────────┬──────────────┬──────────────────────────────┐
 //	extend- │ x │ peer │ ctx │                     │ register │ override 0/1 │ list of peer, list of text,  │
 //	ed set  └───┴──────┴─────┘                     └──────────┴──────────────┤ metadata bytes               │
@@ -76,20 +98,36 @@
 //	der     └───┴──────┘                           └──────────┴─────┴──────┴──────────┴──────────────┘
 //	                                                 last ad                 addresses
 //
-//	                    ┌──────┬─────────┬─────────────────────────────────────┐
-//	where a register is │ peer │ pos int │ list of peer, last int, removed int │
-//	                    └──────┴─────────┴─────────────────────────────────────┘
-//	                      who wrote it     positions above the marks, removed ≤ last
+//	              ┌──────┬─────┬───────┐
+//	a register is │ peer │ pos │ seens │  who wrote it, and positions above the marks:
+//	              └──────┴─────┴───────┘
+//	              ┌─────────────────────────────────────┐
+//	seens are     │ list of peer, last pos, removed pos │  removed ≤ last
+//	              └─────────────────────────────────────┘
+//	              ┌────────────────┬─────┬────────────────┐
+//	held is       │ num int, writer│ pos │ metadata bytes │
+//	              └────────────────┴─────┴────────────────┘
+//	              ┌────────────────────┬─────────┬───────────┬──────────────┐
+//	own is        │ num int, publisher │ max pos │ first pos │ postings int │  the generation with the record's own ID
+//	              └────────────────────┴─────────┴───────────┴──────────────┘
+//
+// What of a record is there, its flags say (rows.go): held, seens, own, others;
+// and that own's publisher is the writer, its first is its max, its max is pos:
+// then these are left out. A record with one publisher and one ad so takes 12
+// bytes beside its context ID and metadata, and 18 in its context row.
 //
 //	publishers
-//	        ┌───┬──────┐                           ┌─────┬──────┬─────────┬──────┬───────┬─────────┬───────┐
-//	progress│ m │ peer │                           │ cid │ prev │ pos int │ time │ above │ pending │ tombs │
-//	        └───┴──────┘                           └─────┴──────┴─────────┴──────┴───────┴─────────┴───────┘
-//	                                                 the mark                      counts, int
+//	        ┌───┬──────┐                           ┌─────┬──────┬─────┬──────┬───────┬─────────┬───────┐
+//	progress│ m │ peer │                           │ cid │ prev │ pos │ time │ above │ pending │ tombs │
+//	        └───┴──────┘                           └─────┴──────┴─────┴──────┴───────┴─────────┴───────┘
+//	                                                 the mark                  counts, int
 //	        ┌───┬──────┬──────┐                    ┌─────┬──────┐
 //	above   │ a │ peer │ pos8 │ done above the     │ cid │ prev │
 //	pending │ w │ peer │ pos8 │ mark; known, not   └─────┴──────┘
 //	        └───┴──────┴──────┘ done
+//	        ┌───┬──────┬──────┐                    ┌─────┬────────┬───────────┬──────────┬──────────────┐
+//	cursor  │ h │ peer │ pos8 │                    │ cid │ id int │ first pos │ puts int │ cursor bytes │
+//	        └───┴──────┴──────┘                    └─────┴────────┴───────────┴──────────┴──────────────┘
 //	        ┌───┬──────┬──────┬──────┬─────┐
 //	tomb-   │ t │ peer │ pos8 │ peer │ ctx │       empty
 //	stone   └───┴──────┴──────┴──────┴─────┘
@@ -98,17 +136,29 @@
 //	pub-    │ e │ peer │                           │ list of text │ error text │ time │ frozenAt cid │
 //	lisher  └───┴──────┘                           └──────────────┴────────────┴──────┴──────────────┘
 //	                                                 addresses      last error
-//	        ┌───┬───────────┐                      ┌──────┬─────────┬──────────┬─────────────┬──────┐
-//	ledger  │ l │ cid bytes │                      │ peer │ pos int │ verdict1 │ reason text │ time │
-//	        └───┴───────────┘                      └──────┴─────────┴──────────┴─────────────┴──────┘
+//	        ┌───┬────────┐                         ┌─────────┬─────┬──────────┬──────────────────────┬─────────┐
+//	ledger  │ l │ hash12 │ of the ad's CID         │ num int │ pos │ verdict1 │ ms since 2025 varint │ reason… │
+//	        └───┴────────┘                         └─────────┴─────┴──────────┴──────────────────────┴─────────┘
+//	                                                 publisher
 //
 //	the store
+//	        ┌───┬──────┐                           ┌─────────┐
+//	number  │ p │ peer │                           │ num int │
+//	        │ v │ peer │ as a provider, since it   └─────────┘
+//	        └───┴──────┘ was removed once
+//	        ┌───┬──────┐                           ┌────────────┐
+//	peer    │ q │ num4 │                           │ peer bytes │
+//	        └───┴──────┘                           └────────────┘
+//	        ┌───┬──────┐
+//	removed │ z │ num4 │ provider's number, its    empty
+//	        └───┴──────┘ records not yet swept
 //	        ┌───┬──────┐                           ┌──────┬──────┐
 //	assign- │ c │ peer │                           │ peer │ time │ continued, "" if none
 //	ment    └───┴──────┘                           └──────┴──────┘
 //	latch   │ f │                                  │ time │ there while frozen
 //	next ID │ n │                                  │ id8  │ first not reserved
-//	totals  │ u │                                  │ postings int │ records int │
+//	log seq │ b │                                  │ seq8 │ of the last log frame of rows in the database
+//	totals  │ u │                                  │ postings, records, dead postings, last num: int │
 //
 // Verdicts are numbered as in types.go. A publisher's keys sort by position,
 // so a mark moves by a short scan from where it was.

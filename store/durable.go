@@ -81,6 +81,7 @@ func (y *syncer) run() {
 		case y.s.tidy <- struct{}{}:
 		default:
 		}
+		y.s.wakeReclaim()
 	}
 }
 
@@ -155,7 +156,7 @@ func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
 	close(y.moved)
 	y.moved = make(chan struct{})
 	for len(y.dying) > 0 && y.dying[0].seq <= seq {
-		y.s.alive.remove(y.dying[0].ids)
+		y.s.dead.add(y.dying[0].ids)
 		y.dying = y.dying[1:]
 	}
 	return old

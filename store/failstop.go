@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -177,7 +178,23 @@ func (f *failStop) Link(oldname, newname string) error {
 		}
 		f.stop("link", oldname, err)
 	}
-	return nil
+	return f.copyAfter(oldname, newname)
+}
+
+// copyAfter is Link after the failure: a table that was to be ingested goes on
+// to be read.
+func (f *failStop) copyAfter(oldname, newname string) error {
+	from, err := f.Open(oldname)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := f.createAfter(newname)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
 }
 
 func (f *failStop) Stat(name string) (vfs.FileInfo, error) {

@@ -20,8 +20,9 @@ import (
 // number would be converted at Open, but there is none yet.
 //
 //	1  one database with postings as one Merge key a multihash; never released
-//	2  rows, postings and log apart
-const FormatNumber = 2
+//	2  rows, postings and log apart; never released
+//	3  records and ledger entries under numbers and hashes
+const FormatNumber = 3
 
 // formatFile stands beside Pebble's files and is written before them, so that
 // a directory without it but with a database is not ours.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 
@@ -10,20 +11,26 @@ import (
 
 // The whole key schema. A key is one prefix byte and its parts; "peer" is one
 // length byte and the binary peer ID; numbers are big-endian, so that keys
-// sort by them. Values are in rows.go, the posting's in postings.go.
+// sort by them; "hash12" is keyHash. Values are in rows.go.
 const (
 	prefixAbove      = 'a' // a peer pos8           ad above the mark that is done, by publisher
 	prefixAssignment = 'c' // c peer                assignment, by publisher
-	prefixGeneration = 'd' // d peer ctx peer pos8  generation of (provider, context), by publisher and first position
+	prefixGeneration = 'd' // d id8 num4 pos8       generation of a record besides its own, by publisher and first position
 	prefixPublisher  = 'e' // e peer                publisher's addresses, last error, frozen mark
 	prefixProvider   = 'g' // g peer                registry entry, by provider
-	prefixOwner      = 'i' // i id8                 record ID -> generation it stands for
-	prefixLedger     = 'l' // l cid                 what became of an advertisement
+	prefixCursor     = 'h' // h peer pos8           how far the entries of an ad in work are put, by publisher
+	prefixRecord     = 'i' // i id8                 record, or the record a generation belongs to, by record ID
+	prefixContext    = 'k' // k num4 hash12         record ID of (provider, context)
+	prefixLedger     = 'l' // l hash12              what became of an advertisement, by its CID
 	prefixProgress   = 'm' // m peer                contiguous mark and counts, by publisher
-	prefixRecord     = 's' // s peer ctx            metadata and positions of (provider, context)
+	prefixNumber     = 'p' // p peer                number of a peer
+	prefixPeer       = 'q' // q num4                peer of a number
 	prefixTombstone  = 't' // t peer pos8 peer ctx  by publisher: what to tidy up once the mark has passed pos
+	prefixRenumbered = 'v' // v peer                number of a provider that was removed at least once
 	prefixPending    = 'w' // w peer pos8           ad known and waiting, by publisher
 	prefixExtended   = 'x' // x peer ctx            extended providers of (provider, context); ctx empty: whole chain
+	prefixDead       = 'y' // y id8                 record ID removed, its postings not yet reclaimed
+	prefixRemoved    = 'z' // z num4                provider's number removed, its records not yet swept
 
 	keyFrozen = "f" // the frozen latch
 	keyLogSeq = "b" // number of the last log frame of rows that is in the database
@@ -68,20 +75,43 @@ func contextKey(prefix byte, provider peer.ID, ctx []byte) []byte {
 	return appendContext(appendPeer(append(k, prefix), provider), ctx)
 }
 
-func ownerKey(id uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{prefixOwner}, id)
+func idKey(prefix byte, id uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefix}, id)
 }
 
-func ledgerKey(ad cid.Cid) []byte {
-	return append([]byte{prefixLedger}, ad.Bytes()...)
+func numberKey(prefix byte, n uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{prefix}, n)
 }
 
-func generationPrefix(provider peer.ID, ctx []byte, publisher peer.ID) []byte {
-	return appendPeer(contextKey(prefixGeneration, provider, ctx), publisher)
+// keyHashBytes is the length of a keyHash: at 10^10 records and ads two of
+// them are equal with probability 1e-9.
+const keyHashBytes = 12
+
+// keyHash stands for a context ID or a CID in a key. It is keyed with the
+// index secret, so that nobody outside the pool can make two equal.
+func (s *Store) keyHash(b []byte) (h [keyHashBytes]byte) {
+	var buf [32 + maxCIDBytes]byte
+	sum := sha256.Sum256(append(append(buf[:0], s.keySecret[:]...), b...))
+	copy(h[:], sum[:])
+	return h
 }
 
-func generationKey(provider peer.ID, ctx []byte, publisher peer.ID, minPos Position) []byte {
-	return binary.BigEndian.AppendUint64(generationPrefix(provider, ctx, publisher), uint64(minPos))
+func (s *Store) recordIDKey(provider uint32, ctx []byte) []byte {
+	h := s.keyHash(ctx)
+	return append(numberKey(prefixContext, provider), h[:]...)
+}
+
+func (s *Store) ledgerKey(ad cid.Cid) []byte {
+	h := s.keyHash(ad.Bytes())
+	return append([]byte{prefixLedger}, h[:]...)
+}
+
+func generationPrefix(record uint64, publisher uint32) []byte {
+	return binary.BigEndian.AppendUint32(idKey(prefixGeneration, record), publisher)
+}
+
+func generationKey(record uint64, publisher uint32, first Position) []byte {
+	return binary.BigEndian.AppendUint64(generationPrefix(record, publisher), uint64(first))
 }
 
 func tombstoneKey(publisher peer.ID, pos Position, provider peer.ID, ctx []byte) []byte {
@@ -122,11 +152,32 @@ func parseContextKey(prefix byte, k []byte) (provider peer.ID, ctx []byte, err e
 	return provider, ctx, r.done("key")
 }
 
-func parseGenerationKey(k []byte) (provider peer.ID, ctx []byte, publisher peer.ID, minPos Position, err error) {
+func parseIDKey(prefix byte, k []byte) (uint64, error) {
+	r := keyReader(prefix, k)
+	id := r.uint64()
+	return id, r.done("key")
+}
+
+func parseNumberKey(prefix byte, k []byte) (uint32, error) {
+	r := keyReader(prefix, k)
+	n := r.uint32()
+	return n, r.done("key")
+}
+
+func parseGenerationKey(k []byte) (record uint64, publisher uint32, first Position, err error) {
 	r := keyReader(prefixGeneration, k)
-	provider, ctx = r.peerPart(), r.contextPart()
-	publisher, minPos = r.peerPart(), Position(r.uint64())
-	return provider, ctx, publisher, minPos, r.done("key")
+	record, publisher, first = r.uint64(), r.uint32(), Position(r.uint64())
+	return record, publisher, first, r.done("key")
+}
+
+// parseHashKey returns what stands before the hash of a key that ends with one.
+func parseHashKey(prefix byte, k []byte, numbered bool) (n uint32, err error) {
+	r := keyReader(prefix, k)
+	if numbered {
+		n = r.uint32()
+	}
+	r.take(keyHashBytes, keyHashBytes)
+	return n, r.done("key")
 }
 
 func parseTombstoneKey(k []byte) (publisher peer.ID, pos Position, provider peer.ID, ctx []byte, err error) {

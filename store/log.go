@@ -147,6 +147,8 @@ func decodeLogSeq(b []byte) (uint64, error) {
 // tidyLog drops the part of the log that both databases have. With force it
 // makes them have it first.
 func (s *Store) tidyLog(ctx context.Context, force bool) error {
+	s.tidying.Lock()
+	defer s.tidying.Unlock()
 	if force {
 		if err := s.index.Flush(ctx); err != nil {
 			return err

@@ -15,6 +15,7 @@ type metrics struct {
 	readErrors       prometheus.Counter
 	backgroundErrors prometheus.Counter
 	stalls           prometheus.Counter
+	reclaimed        prometheus.Counter
 	failed           prometheus.Gauge
 	syncSeconds      prometheus.Histogram
 
@@ -33,6 +34,7 @@ func newMetrics() *metrics {
 			Help: "Multihashes looked up, by result: hit, miss or error."}, []string{"result"}),
 		readErrors:       counter("read_errors_total", "Reads that failed where no error could be returned."),
 		backgroundErrors: counter("background_errors_total", "Flushes and compactions that failed, and corrupt files."),
+		reclaimed:        counter("reclaimed_total", "Postings of removed records whose space was given back."),
 		stalls:           counter("write_stalls_total", "Times writes waited for the database to catch up."),
 		failed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "signpost_store_failed",
 			Help: "1 after a failed write: the store takes no writes until it is opened again."}),
@@ -50,11 +52,12 @@ func (m *metrics) register(s *Store) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "signpost_store_" + name, Help: help}, f)
 	}
 	all := []prometheus.Collector{
-		m.puts, m.commits, m.finds, m.readErrors, m.backgroundErrors, m.stalls, m.failed, m.syncSeconds,
+		m.puts, m.commits, m.finds, m.readErrors, m.backgroundErrors, m.stalls, m.reclaimed, m.failed, m.syncSeconds,
 		gauge("disk_bytes", "Bytes on disk, write-ahead log included.", func() float64 { return float64(s.DiskUsage()) }),
 		gauge("durable_lag_seconds", "Age of the oldest commit that is not durable.", func() float64 { return s.syncer.lag().Seconds() }),
-		gauge("postings", "Multihashes put by committed ads and not removed.", func() float64 { t, _ := s.Stats(); return float64(t.Postings) }),
-		gauge("records", "(provider, context ID) pairs with metadata.", func() float64 { t, _ := s.Stats(); return float64(t.Records) }),
+		gauge("garbage_postings", "Postings of removed records whose space is not given back yet.", func() float64 { t, _ := s.Counts(); return float64(t.Garbage) }),
+		gauge("postings", "Multihashes put by committed ads and not removed.", func() float64 { t, _ := s.Counts(); return float64(t.Postings) }),
+		gauge("records", "(provider, context ID) pairs with metadata.", func() float64 { t, _ := s.Counts(); return float64(t.Records) }),
 		gauge("frozen", "1 while the latch is set.", func() float64 {
 			if s.Frozen() {
 				return 1

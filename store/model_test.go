@@ -46,6 +46,7 @@ const (
 	opSetMark
 	opFreeze
 	opUnfreeze
+	opRemoveProvider // that of pub; pub modelPublishers is the shared one
 )
 
 type modelOp struct {
@@ -66,6 +67,15 @@ type world struct {
 
 func newWorld(rng *rand.Rand) *world {
 	return &world{rng: rng, attempts: make(map[*modelAd]map[int]bool)}
+}
+
+// providerID is the provider of a publisher's ads; that of modelPublishers is
+// the one all share.
+func providerID(i int) peer.ID {
+	if i == modelPublishers {
+		return "shared"
+	}
+	return peer.ID(fmt.Sprintf("provider-%d", i))
 }
 
 func publisherID(i int) peer.ID { return peer.ID(fmt.Sprintf("publisher-%d", i)) }
@@ -116,14 +126,16 @@ type model struct {
 	w       *world
 	records map[recordKey][]applied // applied, in an order that could have been
 	ledger  map[*modelAd]Verdict
-	done    [modelPublishers]map[int]bool
-	pending [modelPublishers]map[int]bool
-	frozen  bool
-	ops     []modelOp
+	// registered are the applied ads that count for the registry.
+	registered map[*modelAd]bool
+	done       [modelPublishers]map[int]bool
+	pending    [modelPublishers]map[int]bool
+	frozen     bool
+	ops        []modelOp
 }
 
 func (w *world) after(ops []modelOp) *model {
-	m := &model{w: w, ops: ops, records: make(map[recordKey][]applied), ledger: make(map[*modelAd]Verdict)}
+	m := &model{w: w, ops: ops, records: make(map[recordKey][]applied), ledger: make(map[*modelAd]Verdict), registered: make(map[*modelAd]bool)}
 	for i := range m.done {
 		m.done[i], m.pending[i] = make(map[int]bool), make(map[int]bool)
 	}
@@ -139,6 +151,7 @@ func (m *model) do(op modelOp) {
 		a := m.w.chains[op.pub][op.ad]
 		if op.kind == opApply {
 			m.insert(a)
+			m.registered[a] = true
 		}
 		m.done[op.pub][op.ad] = true
 		delete(m.pending[op.pub], op.ad)
@@ -163,6 +176,18 @@ func (m *model) do(op modelOp) {
 		}
 	case opFreeze, opUnfreeze:
 		m.frozen = op.kind == opFreeze
+	case opRemoveProvider:
+		id := providerID(op.pub)
+		for key := range m.records {
+			if key.provider == id {
+				delete(m.records, key)
+			}
+		}
+		for a := range m.registered {
+			if a.Provider == id {
+				delete(m.registered, a)
+			}
+		}
 	}
 }
 
@@ -292,7 +317,7 @@ func (m *model) story(key recordKey) string {
 	}
 	b.WriteString("done:")
 	for _, op := range m.ops {
-		if op.kind == opFreeze || op.kind == opUnfreeze || op.kind == opPending {
+		if op.kind == opFreeze || op.kind == opUnfreeze || op.kind == opPending || op.kind == opRemoveProvider {
 			continue
 		}
 		a := m.w.chains[op.pub][op.ad]
@@ -323,7 +348,7 @@ func (m *model) verifyRegistry(s *Store, states map[recordKey]recordState) error
 		var last *modelAd
 		var addrs []string
 		for i, a := range m.w.chains[pub] {
-			if v := m.ledger[a]; a.Provider == id && m.done[pub][i] && v == Applied {
+			if a.Provider == id && m.done[pub][i] && m.registered[a] {
 				last = a
 				if a.addrs != nil {
 					addrs = a.addrs

@@ -98,13 +98,12 @@ func TestMergeRefusesWhatItDidNotWrite(t *testing.T) {
 }
 
 func TestCorruptRowsAreErrors(t *testing.T) {
-	rows := map[string][]byte{
-		"owner":      ownerKey(1),
-		"record":     contextKey(prefixRecord, "prov", []byte("a")),
-		"provider":   peerKey(prefixProvider, "prov"),
-		"extended":   contextKey(prefixExtended, "prov", nil),
-		"ledger":     ledgerKey(testCID(1)),
-		"generation": generationKey("prov", []byte("a"), "pub", 10),
+	rows := map[string]func(s *Store) []byte{
+		"record":   func(*Store) []byte { return idKey(prefixRecord, 1) },
+		"context":  func(s *Store) []byte { return s.recordIDKey(2, []byte("a")) }, // the publisher is 1
+		"provider": func(*Store) []byte { return peerKey(prefixProvider, "prov") },
+		"extended": func(*Store) []byte { return contextKey(prefixExtended, "prov", nil) },
+		"ledger":   func(s *Store) []byte { return s.ledgerKey(testCID(1)) },
 	}
 	for name, key := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +112,8 @@ func TestCorruptRowsAreErrors(t *testing.T) {
 			ad := c.ad("a", "m")
 			ad.Ad = testCID(1)
 			write(t, s, ad, updating(content, ProviderUpdate{Extended: xp("x")}), testMH(1))
-			if err := s.db.Set(key, []byte{0xff, 0xff, 0xff}, pebble.NoSync); err != nil {
+			bad := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+			if err := s.db.Set(key(s), bad, pebble.NoSync); err != nil {
 				t.Fatal(err)
 			}
 			_, find := s.Find(testMH(1))

@@ -304,6 +304,9 @@ func (t *tx) setMark(pub peer.ID, mark AdRef) error {
 	if err := t.ledgerIfUnknown(pub, mark, MarkedDone); err != nil {
 		return err
 	}
+	if err := t.dropCursors(pub, mark.Pos); err != nil {
+		return err
+	}
 	return t.sweep(pub)
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -26,116 +27,251 @@ import (
 //	 applied in the order    1.  2.      4.      3.      6 is a removal
 //	 generations            [2───4]              [9]     2–4 ended by 6, 9 stays
 
+// recordID returns the ID of a record's row; 0 if there is none.
+func (t *tx) recordID(provider peer.ID, ctx []byte) (uint64, error) {
+	n, err := t.providerNumber(provider)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	id, _, err := getRow(t.b, t.s.recordIDKey(n, ctx), decodeID)
+	return id, err
+}
+
+// record returns the record of (provider, context) and its ID; ID 0 and an
+// empty record if there is none.
+func (t *tx) record(provider peer.ID, ctx []byte) (uint64, recordRow, error) {
+	id, err := t.recordID(provider, ctx)
+	if err != nil || id == 0 {
+		return 0, recordRow{}, err
+	}
+	rec, ok, err := t.recordOf(id)
+	if err == nil && (!ok || !bytes.Equal(rec.ctx, ctx)) {
+		err = fmt.Errorf("record %d of %s is not that of its context: %w", id, provider, ErrCorrupt)
+	}
+	return id, rec, err
+}
+
+// recordOf reads the row of a record ID.
+func (t *tx) recordOf(id uint64) (recordRow, bool, error) {
+	rec, ok, err := getRow(t.b, idKey(prefixRecord, id), func(b []byte) (recordRow, error) { return decodeRecord(id, b) })
+	if ok && rec.held() {
+		rec.publisher, err = t.s.peers.name(t.b, rec.by)
+	}
+	return rec, ok, err
+}
+
+// newRecord gives a record there is none of its ID, and the row that leads to
+// it.
+func (t *tx) newRecord(rec *recordRow, provider peer.ID, ctx []byte) (id uint64, err error) {
+	if rec.provider, err = t.makeProviderNumber(provider); err != nil {
+		return 0, err
+	}
+	if id, err = t.newID(); err != nil {
+		return 0, err
+	}
+	rec.ctx = ctx
+	return id, t.set(t.s.recordIDKey(rec.provider, ctx), binary.AppendUvarint(nil, id))
+}
+
+// writeRecord writes a record's row.
+func (t *tx) writeRecord(id uint64, rec recordRow) (err error) {
+	rec.by = 0
+	if rec.held() {
+		if rec.by, err = t.makeNumber(rec.publisher); err != nil {
+			return err
+		}
+	}
+	return t.set(idKey(prefixRecord, id), rec.encode())
+}
+
+// dropRecord deletes the rows of a record that says nothing any more.
+func (t *tx) dropRecord(id uint64, rec recordRow) error {
+	if err := t.delete(t.s.recordIDKey(rec.provider, rec.ctx)); err != nil {
+		return err
+	}
+	return t.delete(idKey(prefixRecord, id))
+}
+
+// empty tells whether the record says nothing any more.
+func (w recordRow) empty() bool {
+	return !w.held() && len(w.seens) == 0 && w.own.id == 0 && w.others == 0
+}
+
 // joinGeneration returns the record ID and first position of the generation
 // an ad's postings go to; 0 if a removal newer than the ad was applied.
 func (t *tx) joinGeneration(ad Ad) (id uint64, first Position, err error) {
-	gone, err := t.removedAbove(ad)
-	if err != nil || gone {
+	recID, rec, err := t.record(ad.Provider, ad.ContextID)
+	if err != nil || ad.Pos <= rec.seens.of(ad.Publisher).removed {
 		return 0, 0, err
 	}
-	first, gen, ok, err := t.generationAt(ad)
+	pub, err := t.makeNumber(ad.Publisher)
+	if err != nil {
+		return 0, 0, err
+	}
+	gen, ok, err := t.generationAt(recID, rec, pub, ad.Pos)
 	if err != nil {
 		return 0, 0, err
 	}
 	if ok && ad.Pos <= gen.max {
-		return gen.id, first, nil
+		return gen.id, gen.first, nil
 	}
 	if mark := t.peek(ad.Publisher).mark; ok && ad.Prev.Defined() && ad.Prev.Equals(mark.Ad) && ad.Pos > mark.Pos {
 		gen.max = ad.Pos
-		return gen.id, first, t.setGeneration(ad, first, gen)
+		return gen.id, gen.first, t.setGeneration(recID, rec, gen)
+	}
+	gen = generation{publisher: pub, first: ad.Pos, max: ad.Pos}
+	if recID == 0 {
+		if recID, err = t.newRecord(&rec, ad.Provider, ad.ContextID); err != nil {
+			return 0, 0, err
+		}
+		rec.own = gen
+		rec.own.id = recID
+		return recID, ad.Pos, t.writeRecord(recID, rec)
 	}
 	if gen.id, err = t.newID(); err != nil {
 		return 0, 0, err
 	}
-	gen = generation{id: gen.id, max: ad.Pos}
-	t.s.alive.add(gen.id)
-	if err := t.set(ownerKey(gen.id), ownerRow{ad.Provider, ad.ContextID}.encode()); err != nil {
+	rec.others++
+	if err := t.set(idKey(prefixRecord, gen.id), encodeForward(recID)); err != nil {
 		return 0, 0, err
 	}
-	return gen.id, ad.Pos, t.setGeneration(ad, ad.Pos, gen)
-}
-
-// removedAbove tells whether a removal newer than the ad has taken its record.
-func (t *tx) removedAbove(ad Ad) (bool, error) {
-	if checkRecord(ad) != nil {
-		return false, nil
+	if err := t.writeRecord(recID, rec); err != nil {
+		return 0, 0, err
 	}
-	var rec recordRow
-	err := loadRow(t.b, contextKey(prefixRecord, ad.Provider, ad.ContextID), decodeRecord, &rec)
-	return ad.Pos <= rec.seens.of(ad.Publisher).removed, err
+	return gen.id, ad.Pos, t.setGeneration(recID, rec, gen)
 }
 
-// generationAt returns the generation of the ad's publisher and record with
-// the highest first position not above the ad's.
-func (t *tx) generationAt(ad Ad) (first Position, gen generation, ok bool, err error) {
-	prefix := generationPrefix(ad.Provider, ad.ContextID, ad.Publisher)
-	it, err := t.b.NewIter(bounds(prefix, keyEnd(generationKey(ad.Provider, ad.ContextID, ad.Publisher, ad.Pos))))
+// generationAt returns the generation of a publisher and record with the
+// highest first position not above pos.
+func (t *tx) generationAt(recID uint64, rec recordRow, pub uint32, pos Position) (gen generation, ok bool, err error) {
+	if own := rec.own; own.id != 0 && own.publisher == pub && own.first <= pos {
+		gen, ok = own, true
+	}
+	if rec.others == 0 {
+		return gen, ok, nil
+	}
+	it, err := t.b.NewIter(bounds(generationPrefix(recID, pub), keyEnd(generationKey(recID, pub, pos))))
 	if err != nil {
-		return 0, generation{}, false, err
+		return generation{}, false, err
 	}
 	if it.Last() {
-		ok = true
+		var other generation
 		var value []byte
 		if value, err = it.ValueAndErr(); err == nil {
-			gen, err = decodeGeneration(value)
+			_, other, err = decodeGenerationRow(it.Key(), value)
 		}
-		first = Position(binary.BigEndian.Uint64(it.Key()[len(prefix):]))
+		if !ok || other.first > gen.first {
+			gen, ok = other, true
+		}
 	}
 	if cerr := it.Close(); err == nil {
 		err = cerr
 	}
-	return first, gen, ok && err == nil, err
+	return gen, ok && err == nil, err
 }
 
-func (t *tx) setGeneration(ad Ad, first Position, gen generation) error {
-	return t.set(generationKey(ad.Provider, ad.ContextID, ad.Publisher, first), gen.encode())
+// generation returns the generation of a publisher and record that begins at
+// first.
+func (t *tx) generation(recID uint64, rec recordRow, pub uint32, first Position) (gen generation, ok bool, err error) {
+	gen, ok, err = t.generationAt(recID, rec, pub, first)
+	return gen, ok && gen.first == first, err
 }
 
-// endGeneration removes a generation: its postings lead nowhere any more.
-func (t *tx) endGeneration(key []byte, gen generation) error {
+// setGeneration writes a generation that is there already: into its record, or
+// into its own row.
+func (t *tx) setGeneration(recID uint64, rec recordRow, gen generation) error {
+	if gen.id == recID {
+		rec.own = gen
+		return t.writeRecord(recID, rec)
+	}
+	return t.set(generationKey(recID, gen.publisher, gen.first), gen.encode())
+}
+
+// endGeneration removes a generation: its postings lead nowhere any more. The
+// caller writes the record.
+func (t *tx) endGeneration(recID uint64, rec *recordRow, gen generation) error {
 	t.totals.postings -= min(gen.postings, t.totals.postings)
+	t.totals.dead += gen.postings
 	t.dead = append(t.dead, gen.id)
-	if err := t.delete(ownerKey(gen.id)); err != nil {
+	if err := t.set(idKey(prefixDead, gen.id), binary.AppendUvarint(nil, gen.postings)); err != nil {
 		return err
 	}
-	return t.delete(key)
+	if gen.id == recID {
+		rec.own = generation{}
+		return nil
+	}
+	if rec.others == 0 {
+		return fmt.Errorf("record %d has more generations than it counts: %w", recID, ErrCorrupt)
+	}
+	rec.others--
+	if err := t.delete(idKey(prefixRecord, gen.id)); err != nil {
+		return err
+	}
+	return t.delete(generationKey(recID, gen.publisher, gen.first))
 }
 
-// record applies an ad to its record.
-func (c *change) record(w *AdWriter, e Effect) error {
+// generations calls fn for every generation of a record. fn may end it.
+func (t *tx) generations(recID uint64, rec recordRow, fn func(generation) error) error {
+	if rec.own.id != 0 {
+		if err := fn(rec.own); err != nil {
+			return err
+		}
+	}
+	if rec.others == 0 {
+		return nil
+	}
+	return scanPrefix(t.b, idKey(prefixGeneration, recID), func(k, v []byte) error {
+		_, gen, err := decodeGenerationRow(k, v)
+		if err != nil {
+			return err
+		}
+		return fn(gen)
+	})
+}
+
+// loadRecord reads the record the ad is about.
+func (c *change) loadRecord() (err error) {
 	if checkRecord(c.ad) != nil { // check has seen to it that nothing needs it
 		return nil
 	}
-	if e.Kind != EffectContent {
+	if c.pub, err = c.makeNumber(c.ad.Publisher); err != nil {
+		return err
+	}
+	c.id, c.rec, err = c.record(c.ad.Provider, c.ad.ContextID)
+	c.gone = c.ad.Pos <= c.rec.seens.of(c.ad.Publisher).removed
+	return err
+}
+
+// changeRecord applies an ad to its record.
+func (c *change) changeRecord(w *AdWriter, e Effect) error {
+	if c.pub == 0 || (e.Kind == EffectNone && c.id == 0) {
+		return nil
+	}
+	if e.Kind != EffectContent && c.id != 0 {
 		if err := c.dropAttempt(); err != nil {
 			return err
 		}
 	}
-	if e.Kind == EffectNone {
-		return nil
-	}
-	var rec recordRow
-	if err := loadRow(c.b, contextKey(prefixRecord, c.ad.Provider, c.ad.ContextID), decodeRecord, &rec); err != nil {
-		return err
-	}
-	held := rec.held()
-	if err := c.effect(&rec, w, e); err != nil {
+	held := c.rec.held()
+	if err := c.effect(w, e); err != nil {
 		return err
 	}
 	switch {
-	case rec.held() && !held:
+	case c.rec.held() && !held:
 		c.totals.records++
-	case held && !rec.held():
+	case held && !c.rec.held():
 		c.totals.records -= min(1, c.totals.records)
 	}
-	return c.setRecord(c.ad.Provider, c.ad.ContextID, rec)
+	return c.setRecord()
 }
 
-func (c *change) effect(rec *recordRow, w *AdWriter, e Effect) error {
-	if e.Kind == EffectRemove {
-		return c.remove(rec)
-	}
-	if c.gone {
+func (c *change) effect(w *AdWriter, e Effect) error {
+	switch {
+	case e.Kind == EffectNone:
+		return nil
+	case e.Kind == EffectRemove:
+		return c.remove()
+	case c.gone:
 		return nil
 	}
 	if e.Kind == EffectContent && w.id != 0 {
@@ -143,6 +279,7 @@ func (c *change) effect(rec *recordRow, w *AdWriter, e Effect) error {
 			return err
 		}
 	}
+	rec := &c.rec
 	if e.Verdict == SkippedFrozen && !rec.held() {
 		return nil
 	}
@@ -155,53 +292,56 @@ func (c *change) effect(rec *recordRow, w *AdWriter, e Effect) error {
 
 // keepGeneration checks that what was put still counts, and counts it.
 func (c *change) keepGeneration(w *AdWriter) error {
-	gen, ok, err := getRow(c.b, generationKey(c.ad.Provider, c.ad.ContextID, c.ad.Publisher, w.min), decodeGeneration)
+	gen, ok, err := c.generation(c.id, c.rec, c.pub, w.min)
 	if err != nil {
 		return err
 	}
 	if !ok || gen.id != w.id {
 		return ErrConflict
 	}
-	if c.counted {
+	// A generation made for this ad alone that counts nothing is new, also if
+	// the ad was applied before.
+	if c.counted && !(gen.first == gen.max && gen.postings == 0) {
 		return nil
 	}
 	gen.postings += w.puts
 	c.totals.postings += w.puts
-	return c.setGeneration(c.ad, w.min, gen)
+	if gen.id == c.id {
+		c.rec.own = gen
+		return nil
+	}
+	return c.setGeneration(c.id, c.rec, gen)
 }
 
 // dropAttempt ends the generation that only this ad has put into, if an
 // earlier attempt at it left one behind.
 func (c *change) dropAttempt() error {
-	first, gen, ok, err := c.generationAt(c.ad)
-	if err != nil || !ok || first != c.ad.Pos || gen.max != c.ad.Pos {
+	gen, ok, err := c.generation(c.id, c.rec, c.pub, c.ad.Pos)
+	if err != nil || !ok || gen.max != c.ad.Pos {
 		return err
 	}
-	return c.endGeneration(generationKey(c.ad.Provider, c.ad.ContextID, c.ad.Publisher, first), gen)
+	return c.endGeneration(c.id, &c.rec, gen)
 }
 
-func (c *change) remove(rec *recordRow) error {
-	pub, pos := c.ad.Publisher, c.ad.Pos
+func (c *change) remove() error {
+	pub, pos, rec := c.ad.Publisher, c.ad.Pos, &c.rec
 	own := rec.seens.of(pub)
 	newest := !c.again && pos >= own.last && !(rec.publisher == pub && rec.pos > pos)
 
-	prefix := contextKey(prefixGeneration, c.ad.Provider, c.ad.ContextID)
-	err := scanPrefix(c.b, prefix, func(k, v []byte) error {
-		_, _, by, _, err := parseGenerationKey(k)
-		if err != nil {
-			return err
-		}
-		gen, err := decodeGeneration(v)
-		if err != nil {
-			return err
-		}
-		if (by == pub && gen.max < pos) || (by != pub && newest) {
-			return c.endGeneration(k, gen)
+	var ended []generation
+	err := c.generations(c.id, *rec, func(gen generation) error {
+		if (gen.publisher == c.pub && gen.max < pos) || (gen.publisher != c.pub && newest) {
+			ended = append(ended, gen)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	for _, gen := range ended {
+		if err := c.endGeneration(c.id, rec, gen); err != nil {
+			return err
+		}
 	}
 	if (rec.publisher == pub && rec.pos <= pos) || (rec.publisher != pub && newest) {
 		rec.publisher, rec.pos, rec.metadata = "", 0, nil
@@ -216,20 +356,25 @@ func (c *change) remove(rec *recordRow) error {
 	return c.removeExtended()
 }
 
-// setRecord writes a record's row, or deletes it when it says nothing.
-func (c *change) setRecord(provider peer.ID, ctx []byte, rec recordRow) error {
-	key := contextKey(prefixRecord, provider, ctx)
-	rec.prune(c.passed)
-	if rec.held() {
-		return c.set(key, rec.encode())
+// setRecord writes the record's row, or deletes it when it says nothing.
+func (c *change) setRecord() (err error) {
+	c.rec.prune(c.passed)
+	switch {
+	case c.rec.empty() && c.id == 0:
+		return nil
+	case c.rec.empty():
+		return c.dropRecord(c.id, c.rec)
+	case c.id == 0:
+		if c.id, err = c.newRecord(&c.rec, c.ad.Provider, c.ad.ContextID); err != nil {
+			return err
+		}
 	}
-	if len(rec.seens) == 0 {
-		return c.delete(key)
+	if !c.rec.held() && len(c.rec.seens) > 0 {
+		if err := c.tombstones(c.rec.seens, c.ad.Provider, c.ad.ContextID); err != nil {
+			return err
+		}
 	}
-	if err := c.tombstones(rec.seens, provider, ctx); err != nil {
-		return err
-	}
-	return c.set(key, rec.encode())
+	return c.writeRecord(c.id, c.rec)
 }
 
 // passed returns how far a publisher's chain is done, this change included:
@@ -305,18 +450,22 @@ func (t *tx) sweep(pub peer.ID) error {
 
 // tidy prunes the rows of a context and deletes those that say nothing more.
 func (t *tx) tidy(provider peer.ID, ctx []byte) error {
-	key := contextKey(prefixRecord, provider, ctx)
-	rec, ok, err := getRow(t.b, key, decodeRecord)
+	id, rec, err := t.record(provider, ctx)
 	if err != nil {
 		return err
 	}
-	if ok {
+	if id != 0 {
 		rec.prune(t.passed)
-		if err := t.setOrDelete(key, rec.held() || len(rec.seens) > 0, rec.encode()); err != nil {
+		if rec.empty() {
+			err = t.dropRecord(id, rec)
+		} else {
+			err = t.writeRecord(id, rec)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	key = contextKey(prefixExtended, provider, ctx)
+	key := contextKey(prefixExtended, provider, ctx)
 	ext, ok, err := getRow(t.b, key, decodeExtended)
 	if err != nil || !ok {
 		return err

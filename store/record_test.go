@@ -108,7 +108,19 @@ func TestRemovalByAnotherPublisherMeanwhileIsAConflict(t *testing.T) {
 func TestGenerations(t *testing.T) {
 	generations := func(s *Store) (n int) {
 		t.Helper()
-		if err := scanPrefix(s.db, []byte{prefixGeneration}, func(_, _ []byte) error { n++; return nil }); err != nil {
+		err := scanPrefix(s.db, []byte{prefixRecord}, func(k, v []byte) error {
+			id, err := parseIDKey(prefixRecord, k)
+			if isForward(v) {
+				n++
+				return err
+			}
+			rec, err := decodeRecord(id, v)
+			if rec.own.id != 0 {
+				n++
+			}
+			return err
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		return n

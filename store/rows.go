@@ -2,6 +2,8 @@ package store
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -42,7 +44,7 @@ type progressRow struct {
 func (w progressRow) encode() []byte {
 	b := appendCID(nil, w.mark.Ad)
 	b = appendCID(b, w.mark.Prev)
-	b = binary.AppendUvarint(b, uint64(w.mark.Pos))
+	b = appendPos(b, w.mark.Pos)
 	b = appendTime(b, w.markTime)
 	b = binary.AppendUvarint(b, w.above)
 	b = binary.AppendUvarint(b, w.pending)
@@ -80,26 +82,32 @@ func decodePublisher(b []byte) (publisherRow, error) {
 	return w, r.done("publisher")
 }
 
-// ledgerRow is what became of an ad.
+// ledgerRow is what became of an ad. There is one for every ad ever met, so it
+// is small: the publisher is a number, the time is kept in milliseconds.
 type ledgerRow struct {
-	publisher peer.ID
+	publisher uint32
 	pos       Position
 	verdict   Verdict
-	reason    string
 	time      time.Time
+	reason    string
 }
 
 func (w ledgerRow) encode() []byte {
-	b := appendString(nil, string(w.publisher))
-	b = binary.AppendUvarint(b, uint64(w.pos))
+	b := binary.AppendUvarint(nil, uint64(w.publisher))
+	b = appendPos(b, w.pos)
 	b = append(b, byte(w.verdict))
-	b = appendString(b, w.reason)
-	return appendTime(b, w.time)
+	b = binary.AppendVarint(b, w.time.UnixMilli()-ledgerEpoch)
+	return append(b, w.reason...)
 }
+
+// ledgerEpoch is 2025-01-01 in Unix milliseconds: times of the ledger count
+// from there.
+const ledgerEpoch = 1_735_689_600_000
 
 func decodeLedger(b []byte) (ledgerRow, error) {
 	r := &reader{b: b}
-	w := ledgerRow{publisher: r.peer(), pos: r.pos(), verdict: Verdict(r.byte()), reason: r.string(), time: r.time()}
+	w := ledgerRow{publisher: r.number(), pos: r.pos(), verdict: Verdict(r.byte()), time: time.UnixMilli(ledgerEpoch + r.varint())}
+	w.reason = string(r.take(len(r.b), maxReasonBytes))
 	if w.verdict == 0 || int(w.verdict) >= len(verdictNames) {
 		r.fail()
 	}
@@ -141,8 +149,8 @@ func (ss seens) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(ss)))
 	for _, s := range ss {
 		b = appendString(b, string(s.publisher))
-		b = binary.AppendUvarint(b, uint64(s.last))
-		b = binary.AppendUvarint(b, uint64(s.removed))
+		b = appendPos(b, s.last)
+		b = appendPos(b, s.removed)
 	}
 	return b
 }
@@ -201,7 +209,7 @@ func (g *register) prune(markOf func(peer.ID) Position) {
 
 func (g *register) append(b []byte) []byte {
 	b = appendString(b, string(g.publisher))
-	b = binary.AppendUvarint(b, uint64(g.pos))
+	b = appendPos(b, g.pos)
 	return g.seens.append(b)
 }
 
@@ -213,39 +221,159 @@ func (r *reader) register() register {
 	return g
 }
 
-// recordRow is the state of (provider, context ID) apart from its postings.
-// Without metadata (pos 0) it only remembers removals.
+// recordRow is the state of (provider, context ID). Without metadata (pos 0) it
+// only remembers removals. Its register's publisher is encoded as number by,
+// which tx.record and tx.setRecord translate.
 type recordRow struct {
+	provider uint32
+	ctx      []byte
 	register
+	by       uint32
 	metadata []byte
+	// own is the generation whose postings carry the record's own ID, others
+	// the number of further generations, which have rows of their own.
+	own    generation
+	others uint64
 }
 
 func (w recordRow) held() bool { return w.pos != 0 }
 
-func (w recordRow) encode() []byte {
-	return appendString(w.register.append(nil), string(w.metadata))
+// Flags of a record row; its first byte. A forward has none.
+const (
+	recordFlag   = 1 << iota // set in every record
+	recordHeld               // by, pos, metadata follow
+	recordSeen               // seens follow
+	recordOwn                // own follows
+	recordOwnBy              // own.publisher is by
+	recordOwnOne             // own.first and own.max are one
+	recordOwnNow             // own.max is pos
+	recordOthers             // others follows
+)
+
+func (w recordRow) flags() byte {
+	f := byte(recordFlag)
+	set := func(flag byte, is bool) {
+		if is {
+			f |= flag
+		}
+	}
+	set(recordHeld, w.held())
+	set(recordSeen, len(w.seens) > 0)
+	if w.own.id != 0 {
+		set(recordOwn, true)
+		set(recordOwnBy, w.held() && w.own.publisher == w.by)
+		set(recordOwnOne, w.own.first == w.own.max)
+		set(recordOwnNow, w.held() && w.own.max == w.pos)
+	}
+	set(recordOthers, w.others > 0)
+	return f
 }
 
-func decodeRecord(b []byte) (recordRow, error) {
+func (w recordRow) encode() []byte {
+	f := w.flags()
+	b := append(make([]byte, 0, 64+len(w.ctx)+len(w.metadata)), f)
+	b = binary.AppendUvarint(b, uint64(w.provider))
+	b = appendString(b, string(w.ctx))
+	if f&recordHeld != 0 {
+		b = binary.AppendUvarint(b, uint64(w.by))
+		b = appendPos(b, w.pos)
+		b = appendString(b, string(w.metadata))
+	}
+	if f&recordSeen != 0 {
+		b = w.seens.append(b)
+	}
+	if f&recordOwn != 0 {
+		if f&recordOwnBy == 0 {
+			b = binary.AppendUvarint(b, uint64(w.own.publisher))
+		}
+		if f&recordOwnNow == 0 {
+			b = appendPos(b, w.own.max)
+		}
+		if f&recordOwnOne == 0 {
+			b = appendPos(b, w.own.first)
+		}
+		b = binary.AppendUvarint(b, w.own.postings)
+	}
+	if f&recordOthers != 0 {
+		b = binary.AppendUvarint(b, w.others)
+	}
+	return b
+}
+
+// decodeRecord decodes the row of record id.
+func decodeRecord(id uint64, b []byte) (recordRow, error) {
 	r := &reader{b: b}
-	w := recordRow{register: r.register(), metadata: r.bytes(MaxMetadataBytes)}
-	if w.pos == 0 && (w.publisher != "" || len(w.metadata) > 0) {
+	f := r.byte()
+	w := recordRow{provider: r.number(), ctx: r.bytes(MaxContextIDBytes)}
+	if f&recordHeld != 0 {
+		w.by, w.pos, w.metadata = r.number(), r.pos(), r.bytes(MaxMetadataBytes)
+	}
+	if f&recordSeen != 0 {
+		w.seens = r.seens()
+	}
+	if f&recordOwn != 0 {
+		w.own = generation{id: id, publisher: w.by, max: w.pos}
+		if f&recordOwnBy == 0 {
+			w.own.publisher = r.number()
+		}
+		if f&recordOwnNow == 0 {
+			w.own.max = r.pos()
+		}
+		w.own.first = w.own.max
+		if f&recordOwnOne == 0 {
+			w.own.first = r.pos()
+		}
+		w.own.postings = r.uvarint()
+	}
+	if f&recordOthers != 0 {
+		w.others = r.uvarint()
+	}
+	if f != w.flags() {
 		r.fail()
 	}
 	return w, r.done("record")
 }
 
+// isForward tells rows of IDs that only point to their record.
+func isForward(b []byte) bool { return len(b) > 0 && b[0] == 0 }
+
+// encodeForward is the row of a generation's ID that is not the record's own.
+func encodeForward(record uint64) []byte { return binary.AppendUvarint([]byte{0}, record) }
+
+func decodeForward(b []byte) (record uint64, err error) {
+	r := &reader{b: b}
+	if r.byte() != 0 {
+		r.fail()
+	}
+	record = r.uvarint()
+	if record == 0 {
+		r.fail()
+	}
+	return record, r.done("forward to record")
+}
+
+// decodeID decodes the row of (provider, context).
+func decodeID(b []byte) (uint64, error) {
+	r := &reader{b: b}
+	id := r.uvarint()
+	if id == 0 {
+		r.fail()
+	}
+	return id, r.done("record ID")
+}
+
 // generation is the set of postings one publisher put for a record between
-// two removals. Its first position is in the key.
+// two removals. In a row of its own, publisher and first are in the key.
 type generation struct {
-	id       uint64   // record ID the postings carry
-	max      Position // last position that joined
-	postings uint64   // put by committed ads
+	id         uint64 // record ID the postings carry; 0: none
+	publisher  uint32
+	first, max Position // first and last position that joined
+	postings   uint64   // put by committed ads
 }
 
 func (w generation) encode() []byte {
 	b := binary.AppendUvarint(nil, w.id)
-	b = binary.AppendUvarint(b, uint64(w.max))
+	b = appendPos(b, w.max)
 	return binary.AppendUvarint(b, w.postings)
 }
 
@@ -258,20 +386,63 @@ func decodeGeneration(b []byte) (generation, error) {
 	return w, r.done("generation")
 }
 
-// ownerRow says which record a record ID belongs to.
-type ownerRow struct {
-	provider peer.ID
-	ctx      []byte
+func decodeGenerationRow(k, v []byte) (record uint64, gen generation, err error) {
+	record, publisher, first, err := parseGenerationKey(k)
+	if err != nil {
+		return 0, gen, err
+	}
+	gen, err = decodeGeneration(v)
+	gen.publisher, gen.first = publisher, first
+	return record, gen, err
 }
 
-func (w ownerRow) encode() []byte {
-	return appendString(appendString(nil, string(w.provider)), string(w.ctx))
-}
-
-func decodeOwner(b []byte) (ownerRow, error) {
+// deadRow is the value of a record ID that was removed: how many postings are
+// to be reclaimed.
+func decodeDead(b []byte) (postings uint64, err error) {
 	r := &reader{b: b}
-	w := ownerRow{provider: r.peer(), ctx: r.bytes(MaxContextIDBytes)}
-	return w, r.done("record owner")
+	postings = r.uvarint()
+	return postings, r.done("dead record ID")
+}
+
+// cursorRow is how far the entries of an ad in work are put.
+type cursorRow struct {
+	ad     cid.Cid
+	id     uint64 // record ID of the generation the postings went to
+	first  Position
+	puts   uint64
+	cursor []byte // the caller's
+}
+
+func (w cursorRow) encode() []byte {
+	b := appendCID(nil, w.ad)
+	b = binary.AppendUvarint(b, w.id)
+	b = appendPos(b, w.first)
+	b = binary.AppendUvarint(b, w.puts)
+	return appendString(b, string(w.cursor))
+}
+
+func decodeCursor(b []byte) (cursorRow, error) {
+	r := &reader{b: b}
+	w := cursorRow{ad: r.cid(), id: r.uvarint(), first: r.pos(), puts: r.uvarint(), cursor: r.bytes(MaxCursorBytes)}
+	if !w.ad.Defined() || w.id == 0 {
+		r.fail()
+	}
+	return w, r.done("cursor")
+}
+
+// decodeNumber decodes the number of a peer.
+func decodeNumber(b []byte) (uint32, error) {
+	r := &reader{b: b}
+	n := r.number()
+	return n, r.done("number of a peer")
+}
+
+// decodePeer decodes the peer of a number.
+func decodePeer(b []byte) (peer.ID, error) {
+	if len(b) == 0 || len(b) > maxPeerBytes {
+		return "", fmt.Errorf("decode peer of %d bytes: %w", len(b), ErrCorrupt)
+	}
+	return peer.ID(b), nil
 }
 
 // extendedRow is one extended provider set; one without effect only remembers
@@ -349,14 +520,22 @@ func decodeAssignment(b []byte) (assignmentRow, error) {
 // totals are the counts behind Stats.
 type totals struct {
 	postings, records uint64
+	dead              uint64 // postings of removed record IDs, not reclaimed
+	lastPeer          uint32 // number given out last
 }
 
 func (w totals) encode() []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(nil, w.postings), w.records)
+	b := binary.AppendUvarint(binary.AppendUvarint(nil, w.postings), w.records)
+	return binary.AppendUvarint(binary.AppendUvarint(b, w.dead), uint64(w.lastPeer))
 }
 
 func decodeTotals(b []byte) (totals, error) {
 	r := &reader{b: b}
-	w := totals{postings: r.uvarint(), records: r.uvarint()}
+	w := totals{postings: r.uvarint(), records: r.uvarint(), dead: r.uvarint()}
+	last := r.uvarint()
+	if last > math.MaxUint32 {
+		r.fail()
+	}
+	w.lastPeer = uint32(last)
 	return w, r.done("totals")
 }

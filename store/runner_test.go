@@ -57,6 +57,10 @@ func (r *runner) step() error {
 		return r.sync()
 	case n < 88:
 		return r.freeze()
+	case n < 89:
+		return r.removeProvider()
+	case n < 90:
+		return r.reclaim()
 	case n < 94:
 		return r.current().verify(r.s)
 	case n < 96:
@@ -183,6 +187,27 @@ func (r *runner) setMark(pub int) error {
 	}
 	i := mark + r.rng.IntN(min(n-mark, 5))
 	return r.do(modelOp{opSetMark, pub, i, 0}, func() error { return r.s.SetMark(publisherID(pub), r.chains[pub][i].AdRef) })
+}
+
+// removeProvider also makes what the provider had garbage, or leaves that for
+// later.
+func (r *runner) removeProvider() error {
+	pub := r.rng.IntN(modelPublishers + 1)
+	err := r.do(modelOp{kind: opRemoveProvider, pub: pub}, func() error {
+		_, err := r.s.RemoveProvider(providerID(pub))
+		return err
+	})
+	if err != nil || r.rng.IntN(2) == 0 {
+		return err
+	}
+	return r.s.sweepRemoved(context.Background())
+}
+
+func (r *runner) reclaim() error {
+	if err := r.s.sweepRemoved(context.Background()); err != nil {
+		return err
+	}
+	return r.s.reclaim(context.Background())
 }
 
 func (r *runner) freeze() error {

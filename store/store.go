@@ -74,6 +74,8 @@ type Config struct {
 
 	lockPatience time.Duration // tests shorten it
 	maxFound     int           // tests lower it
+	minReclaim   uint64        // tests lower it
+	onReclaimed  func()        // tests wait for a pass that began by itself
 }
 
 // Defaults of Config.
@@ -106,6 +108,9 @@ func (c Config) withDefaults() Config {
 	if c.lockPatience == 0 {
 		c.lockPatience = lockPatience
 	}
+	if c.minReclaim == 0 {
+		c.minReclaim = minReclaim
+	}
 	if c.maxFound == 0 {
 		c.maxFound = defaultMaxFound
 	}
@@ -128,7 +133,8 @@ type Store struct {
 	log     *wal.Log
 	logged  atomic.Pointer[wal.Log] // log, once there is one
 	index   *postings.Index
-	alive   aliveSet
+	dead    deadSet
+	peers   *peerTable
 	metrics *metrics
 	syncer  *syncer
 
@@ -148,6 +154,14 @@ type Store struct {
 
 	posting sync.Mutex // one frame of postings at a time, in order of positions
 
+	keySecret [32]byte // of keyHash
+
+	reclaiming sync.Mutex    // one pass at a time
+	garbage    chan struct{} // capacity 1: the reclaimer may look
+	tidying    sync.Mutex    // held while the log is shortened, or must not be
+
+	stats statsCache
+
 	logBytes int64         // the janitor shortens a log longer than this
 	tidy     chan struct{} // capacity 1: the janitor may look
 	stopTidy context.CancelFunc
@@ -157,6 +171,7 @@ type Store struct {
 	publishers  map[peer.ID]*publisher
 	assignments map[peer.ID]Assignment
 	frozenTime  time.Time
+	shown       totals // as of the last change
 }
 
 // publisher is the part of a publisher's state kept in memory. Values are
@@ -210,6 +225,9 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		publishers:  make(map[peer.ID]*publisher),
 		assignments: make(map[peer.ID]Assignment),
 		tidy:        make(chan struct{}, 1),
+		garbage:     make(chan struct{}, 1),
+		peers:       newPeerTable(),
+		keySecret:   sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
 		logBytes:    max(cfg.MemoryBytes/4, minLogBytes),
 	}
 	s.disk = newFailStop(cfg.FS, s.onFailure)
@@ -225,7 +243,7 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 
 // openParts opens the rows, the log and the index, in this order, and brings
 // the rows and then the index up to the end of the log: the index's compactions
-// ask which record IDs are alive, which the rows tell.
+// ask which record IDs are dead, which the rows tell.
 func (s *Store) openParts() (err error) {
 	fs, dir := s.disk, s.cfg.Dir
 	if s.db, err = pebble.Open(fs.PathJoin(dir, "rows"), s.pebbleOptions()); err != nil {
@@ -238,12 +256,12 @@ func (s *Store) openParts() (err error) {
 	if err := s.replayRows(); err != nil {
 		return err
 	}
-	if err := s.alive.load(s.db); err != nil {
+	if err := s.dead.load(s.db); err != nil {
 		return err
 	}
 	s.index, err = postings.Open(postings.Config{
 		FS: fs, Dir: fs.PathJoin(dir, "postings"), Secret: hashSecret(s.cfg.Secret),
-		MemoryBytes: s.cfg.MemoryBytes / 4 * 3, Alive: s.alive.has,
+		MemoryBytes: s.cfg.MemoryBytes / 4 * 3, Alive: s.dead.alive,
 		BeforeIngest: func(uint64) error { return s.syncLog() },
 		Logger:       s.cfg.Logger, Registerer: s.cfg.Registerer,
 	})
@@ -313,6 +331,7 @@ func (s *Store) start() error {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stopTidy = stop
 	s.janitors.Go(func() { s.janitor(ctx, s.tidy) })
+	s.janitors.Go(func() { s.reclaimer(ctx, s.garbage) })
 	return nil
 }
 
@@ -320,7 +339,11 @@ func (s *Store) load() error {
 	if err := loadRow(s.db, []byte(keyTotals), decodeTotals, &s.totals); err != nil {
 		return err
 	}
+	s.shown = s.totals
 	if err := s.ids.load(s.db); err != nil {
+		return err
+	}
+	if err := s.peers.load(s.db); err != nil {
 		return err
 	}
 	if err := s.loadLatch(); err != nil {
@@ -436,19 +459,6 @@ func (s *Store) frozenAt(id peer.ID) (cid.Cid, time.Time) {
 		return cid.Undef, time.Time{}
 	}
 	return p.info.frozenAt, s.frozenTime
-}
-
-// Stats returns the sizes of the store.
-func (s *Store) Stats() (Stats, error) {
-	if err := s.enter(); err != nil {
-		return Stats{}, err
-	}
-	defer s.exit()
-	var t totals
-	if err := loadRow(s.db, []byte(keyTotals), decodeTotals, &t); err != nil {
-		return Stats{}, fmt.Errorf("read totals: %w", err)
-	}
-	return Stats{Postings: t.postings, Records: t.records, Bytes: s.diskUsage()}, nil
 }
 
 // DiskUsage returns the bytes the store takes on disk, the write-ahead log

@@ -39,6 +39,7 @@ func (s *Store) update(fn func(*tx) error) (Seq, error) {
 	}
 	s.ids, s.totals = t.ids, t.totals
 	s.view.Lock()
+	s.shown = t.totals
 	for _, f := range t.applied {
 		f()
 	}

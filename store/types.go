@@ -189,12 +189,3 @@ type Assignment struct {
 	Continued peer.ID
 	Time      time.Time
 }
-
-// Stats are sizes of the store. Postings counts multihashes put per committed
-// ad and not removed since, so a multihash named by two ads of one record
-// counts twice. Records counts (provider, context ID) pairs with metadata.
-// Bytes are on disk, the write-ahead log included.
-type Stats struct {
-	Postings, Records uint64
-	Bytes             int64
-}

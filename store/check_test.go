@@ -1,0 +1,88 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func damages(t *testing.T, s *Store) (ds []Damage) {
+	t.Helper()
+	if err := s.Check(t.Context(), func(d Damage) error { ds = append(ds, d); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return ds
+}
+
+func checkedStore(t *testing.T, fs vfs.FS) *Store {
+	s := openTest(t, fs)
+	c := newChain("pub", "prov")
+	for i := range uint64(40) {
+		write(t, s, c.ad(fmt.Sprint(i), "m"), updating(content, ProviderUpdate{Extended: xp("x")}), testMHs(i*100, 100)...)
+	}
+	write(t, s, c.ad("0", ""), removal)
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestCheckOfASoundStoreFindsNothing(t *testing.T) {
+	s := checkedStore(t, vfs.NewMem())
+	if ds := damages(t, s); len(ds) > 0 {
+		t.Error(ds)
+	}
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ds := damages(t, s); len(ds) > 0 {
+		t.Error(ds)
+	}
+}
+
+// TestCheckNamesDamagedRows: a row that does not decode, one that is missing
+// and one too many are each named, and cost no others.
+func TestCheckNamesDamagedRows(t *testing.T) {
+	for name, tc := range map[string]struct {
+		damage func(s *Store) error
+		names  string
+	}{
+		"does not decode": {func(s *Store) error { return s.db.Set(idKey(prefixRecord, 7), []byte{0xff}, pebble.NoSync) }, `row "i\x00\x00\x00\x00\x00\x00\x00\a"`},
+		"is missing":      {func(s *Store) error { return s.db.Delete(idKey(prefixRecord, 7), pebble.NoSync) }, `row "k`},
+		"is too many":     {func(s *Store) error { return s.db.Set([]byte("?"), nil, pebble.NoSync) }, `row "?"`},
+		"no count":        {func(s *Store) error { return s.db.Delete([]byte(keyTotals), pebble.NoSync) }, `row "u"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := checkedStore(t, vfs.NewMem())
+			if err := tc.damage(s); err != nil {
+				t.Fatal(err)
+			}
+			ds := damages(t, s)
+			if len(ds) == 0 || len(ds) > 3 {
+				t.Errorf("%d damages: %v", len(ds), ds)
+			}
+			found := false
+			for _, d := range ds {
+				found = found || strings.Contains(d.String(), tc.names) && errors.Is(d.Err, ErrCorrupt)
+			}
+			if !found {
+				t.Errorf("%v does not name %s", ds, tc.names)
+			}
+		})
+	}
+}
+
+func TestCheckEndsWithItsCaller(t *testing.T) {
+	s := checkedStore(t, vfs.NewMem())
+	if err := s.db.Delete(idKey(prefixRecord, 7), pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	enough := errors.New("enough")
+	if err := s.Check(t.Context(), func(Damage) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("%v, want the caller's error", err)
+	}
+}
