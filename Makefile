@@ -4,9 +4,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 5s
 COUNT   ?= 1
+# What bench and bench-long measure of the store: KIND/SIZE[/MEMORY[/WRITERS]],
+# each in a process and a directory of its own below TMPDIR.
+BENCH_CASES      ?= store/1M plain/1M store/20M plain/20M ads10/200k ads100/50k
+BENCH_LONG_CASES ?= store/200M/4GiB/1 store/200M/1GiB/1 store/1e9/4GiB/2 store/1e9/1GiB/2
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit race lint fuzz bench soak e2e interop golden ci demo
+.PHONY: help build test unit race lint fuzz bench bench-long soak e2e interop golden ci demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +43,12 @@ fuzz: ## run each fuzz test for FUZZTIME
 
 bench: ## print the figures of doc/benchmarks.md on this machine
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./ingest/schema
-	STORE_N=20000000 $(GO) test -run '^$$' -bench . -benchtime 1x -count $(COUNT) -timeout 30m ./store
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./store
+	$(GO) test -count 1 -timeout 0 -run '^TestFigures$$' -v ./store -figures '$(BENCH_CASES)'
 	SIGNPOST_BENCH=1 $(GO) test -count 1 -timeout 30m -run '^TestBenchWholeWay$$' -v ./e2e
+
+bench-long: ## print the figures of a store of 200M and 1e9 multihashes; says first what it takes
+	$(GO) test -count 1 -timeout 0 -run '^TestFigures$$' -v ./store -figures '$(BENCH_LONG_CASES)'
 
 soak: ## the long forms of the crash and model tests
 	$(GO) test -count 1 -timeout 4h ./store -soak

@@ -1,313 +1,235 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
+	"math"
 	"os"
-	"slices"
-	"strconv"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multihash"
-	"golang.org/x/sys/unix"
 )
 
-// testMH is the n-th multihash of a series.
-func testMH(n uint64) multihash.Multihash {
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, n))
-	return append(multihash.Multihash{multihash.SHA2_256, 32}, sum[:]...)
-}
+// The figures of doc/benchmarks.md: `make bench` and `make bench-long` run
+//
+//	go test -count 1 -timeout 0 -run '^TestFigures$' -v ./store -figures 'store/20M plain/20M'
+//
+// One case after the other is measured by a process of its own in a directory
+// of its own below TMPDIR, and then one table shows all:
+//
+//	puts → flush → settle → lookups → compact → lookups → lookups beside ingest
+//
+// plain is the base line; where a size has both, a column shows their ratio.
 
-func testMHs(from, n uint64) []multihash.Multihash {
-	mhs := make([]multihash.Multihash, n)
-	for i := range mhs {
-		mhs[i] = testMH(from + uint64(i))
+var figureCases = flag.String("figures", "", "measure these `cases`, KIND/SIZE[/MEMORY[/WRITERS]] each, such as "+
+	"'store/20M/1GiB/1 plain/20M ads10/200k', and print a table")
+
+func TestFigures(t *testing.T) {
+	if *figureCases == "" {
+		t.Skip("no -figures")
 	}
-	return mhs
-}
-
-func testCID(n uint64) cid.Cid {
-	return cid.NewCidV1(cid.DagJSON, testMH(n|1<<63))
-}
-
-const benchAd = 5 * 16384 // multihashes of an ad
-
-// fill puts n multihashes in ads of benchAd, in chunks of 16384, and returns
-// the time spent in the store.
-func fill(b *testing.B, s *Store, pub peer.ID, first, n uint64) time.Duration {
-	b.Helper()
-	var spent time.Duration
-	prev := cid.Undef
-	for i := uint64(0); i*benchAd < n; i++ {
-		ad := testCID(first + i)
-		var chunks [][]multihash.Multihash
-		for c := uint64(0); c < 5; c++ {
-			chunks = append(chunks, testMHs(first+i*benchAd+c*16384, 16384))
-		}
-		start := time.Now()
-		w, err := s.Begin(Ad{AdRef: AdRef{Ad: ad, Prev: prev, Pos: Position(i + 1)}, Publisher: pub, Provider: pub,
-			ContextID: fmt.Appendf(nil, "context-%d", i), Metadata: []byte{0x80, 0x12}})
+	var cases []benchCase
+	for _, text := range strings.Fields(*figureCases) {
+		c, err := parseCase(text)
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
-		for _, c := range chunks {
-			if err := w.Put(c); err != nil {
-				b.Fatal(err)
-			}
-		}
-		if _, err := w.Commit(Effect{Kind: EffectContent, Verdict: Applied}); err != nil {
-			b.Fatal(err)
-		}
-		spent += time.Since(start)
-		prev = ad
+		cases = append(cases, c)
 	}
-	return spent
-}
-
-// benchSizes are the numbers of multihashes of BenchmarkPut: 1M, and what the
-// environment variable STORE_N says, such as 20000000.
-func benchSizes(b *testing.B) []uint64 {
-	sizes := []uint64{1e6}
-	if text := os.Getenv("STORE_N"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
+	checkNeeds(t, cases)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var measured []column
+	for _, c := range cases {
+		f, err := c.runApart(ctx)
 		if err != nil {
-			b.Fatal(err)
+			t.Errorf("%s: %v", c.Name, err)
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
-		sizes = append(sizes, n)
+		measured = append(measured, column{head: c.heading(), figures: f})
 	}
-	return sizes
+	printTables(os.Stdout, measured)
 }
 
-// cpuSeconds is what this process has used.
-func cpuSeconds(b *testing.B) float64 {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
-}
-
-// BenchmarkPut reports puts a second with one writer while syncs and
-// compactions go on, and the disk space once all is flushed and compacted;
-// "plain" is the base line, the layout with one Merge key a multihash. CPU
-// includes making the multihashes, which "make" measures alone.
-func BenchmarkPut(b *testing.B) {
-	for _, n := range benchSizes(b) {
-		b.Run(fmt.Sprintf("make/%dM", n/1e6), func(b *testing.B) {
-			for b.Loop() {
-				cpu := cpuSeconds(b)
-				for i := uint64(0); i < n; i += 16384 {
-					testMHs(i, 16384)
-				}
-				b.ReportMetric((cpuSeconds(b)-cpu)*1e6/float64(n), "cpu-us/mh")
-			}
-		})
-		b.Run(fmt.Sprintf("store/%dM", n/1e6), func(b *testing.B) {
-			for b.Loop() {
-				benchStore(b, n)
-			}
-		})
-		b.Run(fmt.Sprintf("plain/%dM", n/1e6), func(b *testing.B) {
-			for b.Loop() {
-				benchPlain(b, n)
-			}
-		})
-	}
-}
-
-func benchStore(b *testing.B, n uint64) {
-	s, err := Open(Config{Dir: b.TempDir(), MemoryBytes: 1 << 30})
+// checkNeeds says what the cases will take and fails if the disk has not as
+// much.
+func checkNeeds(t *testing.T, cases []benchCase) {
+	dir := os.TempDir()
+	usage, err := vfs.Default.GetDiskUsage(dir)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	cpu, begin := cpuSeconds(b), time.Now()
-	spent := fill(b, s, "publisher", 0, n)
-	st, err := s.Stats()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := s.tidyLog(b.Context(), true); err != nil {
-		b.Fatal(err)
-	}
-	flushed := time.Since(begin)
-	cpu = cpuSeconds(b) - cpu
-	flushedBytes := s.db.Metrics().DiskSpaceUsage() + s.index.DiskBytes()
-	if err := s.index.Compact(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	per := float64(st.Postings)
-	b.ReportMetric(per/spent.Seconds(), "puts/s")
-	b.ReportMetric(per/flushed.Seconds(), "flushed-mhs/s")
-	b.ReportMetric(cpu*1e6/per, "cpu-us/mh")
-	b.ReportMetric(float64(flushedBytes)/per, "B/mh-flushed")
-	b.ReportMetric(float64(s.db.Metrics().DiskSpaceUsage()+s.index.DiskBytes())/per, "B/mh-compacted")
-	benchFinds(b, n, func(mh multihash.Multihash) bool {
-		v, err := s.Find(mh)
-		if err != nil {
-			b.Fatal(err)
+	var sum time.Duration
+	for _, c := range cases {
+		disk, elapsed := c.needs()
+		sum += elapsed
+		fmt.Printf("%-28s up to %s GB of disk, about %s\n", c.Name, number(float64(disk)/1e9), elapsed.Round(10*time.Second))
+		if disk > usage.AvailBytes {
+			t.Errorf("%s needs up to %s GB of disk, %s has %s GB free: set TMPDIR", c.Name,
+				number(float64(disk)/1e9), dir, number(float64(usage.AvailBytes)/1e9))
 		}
-		return len(v) > 0
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	fmt.Printf("about %s in all, one after the other, in %s with %s GB free\n%d x %s, %s GB of memory, %s %s/%s\n",
+		sum.Round(time.Minute), dir, number(float64(usage.AvailBytes)/1e9), runtime.NumCPU(), machine(),
+		number(float64(procNumber("/proc/meminfo", "MemTotal")<<10)/1e9), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// printTables prints the cases of many multihashes in one table, with ratios,
+// and those of small ads in another.
+func printTables(w io.Writer, measured []column) {
+	var large, small []column
+	for _, c := range measured {
+		if strings.Contains(c.head[1], "ads") {
+			small = append(small, c)
+			continue
+		}
+		large = append(large, c)
+		if c.head[0] != "plain" {
+			continue
+		}
+		for _, base := range measured {
+			if base.head[0] == "store" && base.head[1] == c.head[1] {
+				large = append(large, column{head: []string{"store", "is better", "by"}, figures: ratios(base.figures, c.figures), ratio: true})
+				break
+			}
+		}
+	}
+	for _, cols := range [][]column{large, small} {
+		if len(cols) > 0 {
+			fmt.Fprintf(w, "\n%s", table(cols))
+		}
+	}
+}
+
+// benchCaseEnv and benchDirEnv are set for the process that measures a case.
+const (
+	benchCaseEnv = "STORE_BENCH_CASE"
+	benchDirEnv  = "STORE_BENCH_DIR"
+)
+
+// runApart measures a case in a process and a directory of its own.
+func (c benchCase) runApart(ctx context.Context) (f figures, err error) {
+	dir, err := os.MkdirTemp("", "signpost-store-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, binary)
+	cmd.Env = append(os.Environ(), benchCaseEnv+"="+string(text), benchDirEnv+"="+dir)
+	cmd.Stderr = os.Stderr
+	// The process ends when its input does, which is when this one ends.
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.Output()
+	if err := errors.Join(err, ctx.Err(), ignoreClosed(in.Close())); err != nil {
+		return nil, err
+	}
+	return f, json.Unmarshal(out, &f)
+}
+
+// ignoreClosed passes an error on unless it says that a pipe was closed, which
+// waiting for a process does.
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// runBenchCase measures the case of the environment, prints its figures as
+// JSON and ends the process.
+func runBenchCase() {
+	die := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
+	var c benchCase
+	die(json.Unmarshal([]byte(os.Getenv(benchCaseEnv)), &c))
+	f, err := c.run(context.Background(), os.Getenv(benchDirEnv), func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, format+"\n", args...)
 	})
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
+	die(err)
+	die(json.NewEncoder(os.Stdout).Encode(f))
+	os.Exit(0)
 }
 
-// benchPlain puts the same multihashes, records of benchAd, into a database of
-// the plain layout.
-func benchPlain(b *testing.B, n uint64) {
-	opts := (&Store{cfg: Config{MemoryBytes: 4 << 30}.withDefaults(), disk: newFailStop(vfs.Default, func(error) {})}).pebbleOptions()
-	opts.DisableWAL, opts.Merger = false, postingMerger
-	db, err := pebble.Open(b.TempDir(), opts)
-	if err != nil {
-		b.Fatal(err)
-	}
-	var spent time.Duration
-	cpu, begin := cpuSeconds(b), time.Now()
-	for i := uint64(0); i < n; i += 16384 {
-		mhs := testMHs(i, 16384)
-		start := time.Now()
-		_, err := putPostings(db, 1+i/benchAd, mhs, func(batch *pebble.Batch) error {
-			return errors.Join(db.Apply(batch, pebble.NoSync), batch.Close())
-		})
+// TestFiguresOfSmallCases measures what is too small to mean anything.
+func TestFiguresOfSmallCases(t *testing.T) {
+	var measured []column
+	for _, text := range []string{"store/20k/16MiB/2", "plain/20k/16MiB/2", "ads10/200/16MiB"} {
+		c, err := parseCase(text)
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
-		spent += time.Since(start)
-	}
-	if err := db.Flush(); err != nil {
-		b.Fatal(err)
-	}
-	flushed := time.Since(begin)
-	cpu = cpuSeconds(b) - cpu
-	tables := func() (sum float64) {
-		for _, l := range db.Metrics().Levels {
-			sum += float64(l.TablesSize)
+		if c.Kind != "ads" {
+			c.AdMHs, c.Ads = 2000, 10
 		}
-		return sum
-	}
-	flushedBytes := tables()
-	if err := db.Compact(b.Context(), []byte{0}, []byte{0xff}, true); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(n)/spent.Seconds(), "puts/s")
-	b.ReportMetric(float64(n)/flushed.Seconds(), "flushed-mhs/s")
-	b.ReportMetric(cpu*1e6/float64(n), "cpu-us/mh")
-	b.ReportMetric(flushedBytes/float64(n), "B/mh-flushed")
-	b.ReportMetric(tables()/float64(n), "B/mh-compacted")
-	benchFinds(b, n, func(mh multihash.Multihash) bool {
-		ids, err := lookupPostings(db, mh)
+		c.Finds, c.Beside, c.Quiet, c.Every = 100, 100*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
+		f, err := c.run(t.Context(), filepath.Join(t.TempDir(), "empty"), t.Logf)
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
-		return len(ids) > 0
-	})
-	if err := db.Close(); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// benchFinds reports p50 and p99 of hits and misses, one goroutine, warm.
-func benchFinds(b *testing.B, n uint64, find func(multihash.Multihash) bool) {
-	const samples = 20000
-	for _, kind := range []struct {
-		name string
-		from uint64
-		want bool
-	}{{"hit", 0, true}, {"miss", 1 << 40, false}} {
-		took := make([]time.Duration, 0, samples)
-		for round := range 2 { // the first warms up
-			took = took[:0]
-			for i := range uint64(samples) {
-				mh := testMH(kind.from + (i*2654435761+uint64(round))%n)
-				start := time.Now()
-				got := find(mh)
-				took = append(took, time.Since(start))
-				if got != kind.want {
-					b.Fatalf("%s: found %v", kind.name, got)
-				}
+		for _, g := range f {
+			if math.IsNaN(g.Value) || math.IsInf(g.Value, 0) || g.Value < 0 && !strings.HasPrefix(g.Name, "CPU") {
+				t.Errorf("%s: %s is %v", text, g.Name, g.Value)
 			}
 		}
-		slices.Sort(took)
-		b.ReportMetric(float64(took[samples/2].Nanoseconds())/1e3, kind.name+"-p50-us")
-		b.ReportMetric(float64(took[samples*99/100].Nanoseconds())/1e3, kind.name+"-p99-us")
+		measured = append(measured, column{head: c.heading(), figures: f})
 	}
+	var b strings.Builder
+	printTables(&b, measured)
+	t.Logf("\n%s", b.String())
 }
 
-// BenchmarkFind reports lookups a second of one goroutine and of several, in
-// a compacted store of a million multihashes whose files are in the page cache.
-func BenchmarkFind(b *testing.B) {
-	s, err := Open(Config{Dir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	const n = 1e6
-	fill(b, s, "publisher", 0, n)
-	if err := s.db.Flush(); err != nil {
-		b.Fatal(err)
-	}
-	if err := s.db.Compact(b.Context(), []byte{0}, []byte{0xff}, true); err != nil {
-		b.Fatal(err)
-	}
-	for _, name := range []string{"hit", "miss"} {
-		base := uint64(0)
-		if name == "miss" {
-			base = 1 << 40
+func TestParseCase(t *testing.T) {
+	for text, want := range map[string]benchCase{
+		"store/20M":         {Kind: "store", AdMHs: 81920, Ads: 245, MemoryBytes: 1 << 30, Writers: 1},
+		"plain/1M/64MiB":    {Kind: "plain", AdMHs: 81920, Ads: 13, MemoryBytes: 64 << 20, Writers: 1},
+		"store/1e9/4GiB/2":  {Kind: "store", AdMHs: 81920, Ads: 12208, MemoryBytes: 4 << 30, Writers: 2},
+		"ads10/200k/1GiB/1": {Kind: "ads", AdMHs: 10, Ads: 200_000, MemoryBytes: 1 << 30, Writers: 1},
+	} {
+		got, err := parseCase(text)
+		want.Name, want.Finds, want.Beside, want.Quiet, want.Every = text, got.Finds, got.Beside, got.Quiet, got.Every
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v, want %+v", text, got, err, want)
 		}
-		find := func(b *testing.B, i uint64) {
-			values, err := s.Find(testMH(base + i*7919%n))
-			if err != nil || (len(values) == 1) != (base == 0) {
-				b.Fatal(values, err)
-			}
-		}
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			i := uint64(0)
-			for b.Loop() {
-				i++
-				find(b, i)
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "finds/s")
-		})
-		b.Run(name+"-parallel", func(b *testing.B) {
-			b.RunParallel(func(pb *testing.PB) {
-				for i := uint64(0); pb.Next(); i++ {
-					find(b, i)
-				}
-			})
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "finds/s")
-		})
 	}
-}
-
-// BenchmarkCommit reports ads a second that only change metadata.
-func BenchmarkCommit(b *testing.B) {
-	s, err := Open(Config{Dir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	b.ReportAllocs()
-	prev := AdRef{}
-	for i := uint64(1); b.Loop(); i++ {
-		ref := AdRef{Ad: testCID(i), Prev: prev.Ad, Pos: Position(i)}
-		w, err := s.Begin(Ad{AdRef: ref, Publisher: "publisher", Provider: "provider",
-			ContextID: fmt.Appendf(nil, "context-%d", i), Metadata: []byte{0x80, 0x12}})
-		if err != nil {
-			b.Fatal(err)
+	for _, text := range []string{"", "store", "store/0", "store/1.5", "store/x", "other/1M", "store/1M/0", "store/1M/1GiB/0", "store/1M/1GiB/1/1", "ads/1M", "store/1Mk"} {
+		if c, err := parseCase(text); err == nil {
+			t.Errorf("%q: %+v", text, c)
 		}
-		if _, err := w.Commit(Effect{Kind: EffectMetadata, Verdict: Applied}); err != nil {
-			b.Fatal(err)
-		}
-		prev = ref
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ads/s")
 }

@@ -20,6 +20,9 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if os.Getenv(benchCaseEnv) != "" {
+		runBenchCase()
+	}
 	// Pebble v2.1.7 (open.go, no issue yet): an Open that fails after it made
 	// its compaction scheduler does not stop it. Tests with failing disks do that.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2.(*ConcurrencyLimitScheduler).periodicGranter"))
