@@ -93,6 +93,7 @@ type Indexer struct {
 	seen     *announce.Seen
 	registry *prometheus.Registry
 	disk     *diskWatch
+	jobs     *storeJobs
 
 	mu         sync.Mutex       // guards unassigned
 	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
@@ -141,6 +142,7 @@ func (ix *Indexer) open() error {
 		return err
 	}
 	ix.store = st
+	ix.jobs = newStoreJobs(st, ix.log)
 	ix.disk = newDiskWatch(ix)
 	ix.ingester, err = ingest.Open(ingest.Config{
 		Store: st,
@@ -195,7 +197,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
 	serve(ix.cfg.Find, find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version}))
 	serve(ix.cfg.Ingest, ix.ingestHandler())
-	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Metrics: metrics, Pprof: true, Logger: ix.log}))
+	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Operator: ix.Operator(), Metrics: metrics, Pprof: true, Logger: ix.log}))
 	serve(ix.cfg.Metrics, metrics)
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })
@@ -217,6 +219,7 @@ func (ix *Indexer) Close() error {
 		}
 		ix.client.Close()
 		if ix.store != nil {
+			ix.jobs.close()
 			start := time.Now()
 			errs = append(errs, ix.store.Close())
 			ix.log.Info("closed", "elapsed", time.Since(start))

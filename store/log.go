@@ -166,18 +166,28 @@ func (s *Store) tidyLog(ctx context.Context, force bool) error {
 	return s.log.Drop(min(rows, wal.Pos(s.index.Flushed())+1))
 }
 
-// janitor keeps the log short until quit is closed.
+// logSegments is how many segments make a log of the size at which the janitor
+// shortens it: the one being written always stays.
+const logSegments = 4
+
+// janitor keeps the log short until ctx ends.
 func (s *Store) janitor(ctx context.Context, wake <-chan struct{}) {
+	type state struct {
+		next    wal.Pos
+		flushed uint64
+	}
+	var seen state // when the log was last shortened
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
 		}
-		size := s.log.Size()
-		if size < s.logBytes {
+		size, now := s.log.Size(), state{s.log.Next(), s.index.Flushed()}
+		if size < s.logBytes || now == seen {
 			continue
 		}
+		seen = now
 		if err := s.tidyLog(ctx, size > 2*s.logBytes); err != nil && ctx.Err() == nil && s.disk.err() == nil {
 			s.metrics.backgroundErrors.Inc()
 			s.cfg.Logger.Warn("log could not be shortened, it is tried again", "bytes", size, "err", err)

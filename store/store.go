@@ -249,7 +249,7 @@ func (s *Store) openParts() (err error) {
 	if s.db, err = pebble.Open(fs.PathJoin(dir, "rows"), s.pebbleOptions()); err != nil {
 		return err
 	}
-	if s.log, err = wal.Open(wal.Config{FS: fs, Dir: fs.PathJoin(dir, "log"), Logger: s.cfg.Logger}); err != nil {
+	if s.log, err = wal.Open(wal.Config{FS: fs, Dir: fs.PathJoin(dir, "log"), SegmentBytes: min(s.logBytes/logSegments, 64<<20), Logger: s.cfg.Logger}); err != nil {
 		return err
 	}
 	s.logged.Store(s.log)

@@ -8,6 +8,9 @@
 // drive its; our answers add the header X-Signpost-Error with the kind of an
 // error, by which errors.Is works the same on both sides of the wire.
 //
+// [Operator] is what a person asks of one node's store: its size and garbage,
+// compaction, checks, removing a provider.
+//
 // Who may ask is decided where the API is served: a bearer token, or a
 // loopback listener that web pages cannot reach ([HandlerConfig],
 // [CheckListen]).
@@ -17,7 +20,7 @@
 //
 // Sentinels a caller may test for: ErrNotAssigner, ErrAlreadyAssigned,
 // ErrNotAssigned, ErrNotAllowed, ErrFrozen, ErrFreezeDisabled, ErrSyncRunning,
-// ErrNotFound, ErrBadRequest, ErrUnavailable, ErrUnauthorized.
+// ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable, ErrUnauthorized.
 package admin
 
 import (

@@ -28,6 +28,8 @@ var (
 	ErrFreezeDisabled = errors.New("freezing disabled")
 	// ErrSyncRunning: a manual sync of the publisher is running.
 	ErrSyncRunning = errors.New("sync in progress")
+	// ErrBusy: a job on the store is running.
+	ErrBusy = errors.New("a job on the store is running")
 	// ErrNotFound: what the request is about is unknown.
 	ErrNotFound = errors.New("not found")
 	// ErrBadRequest: the request makes no sense to the indexer.
@@ -53,6 +55,7 @@ var kinds = []struct {
 	{ErrFrozen, "frozen", http.StatusConflict},
 	{ErrFreezeDisabled, "freeze-disabled", http.StatusBadRequest},
 	{ErrSyncRunning, "sync-running", http.StatusConflict},
+	{ErrBusy, "busy", http.StatusConflict},
 	{ErrNotFound, "not-found", http.StatusNotFound},
 	{ErrBadRequest, "bad-request", http.StatusBadRequest},
 	{ErrUnavailable, "unavailable", http.StatusBadGateway},

@@ -38,6 +38,8 @@ type HandlerConfig struct {
 	Insecure bool
 	// Check is what /healthcheck tries; nil asks the indexer for its status.
 	Check func(context.Context) error
+	// Operator, if not nil, is what StorePath and the like serve.
+	Operator Operator
 	// Metrics is served at /metrics and /metrics/; nil is 404.
 	Metrics http.Handler
 	// Pprof serves Go's profiles at /debug/pprof/.
@@ -72,6 +74,9 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		api.Error(w, http.StatusNotFound, "404 page not found")
 	})
+	if cfg.Operator != nil {
+		h.routeStore(mux, cfg.Operator)
+	}
 	if cfg.Metrics != nil {
 		mux.Handle("/metrics", cfg.Metrics)
 		mux.Handle("/metrics/", cfg.Metrics)

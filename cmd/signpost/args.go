@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -13,9 +14,17 @@ func flagsFirst(app *cli.App, args []string) []string {
 	if len(args) < 2 {
 		return args
 	}
-	cmd := app.Command(args[1])
+	cmd, depth := app.Command(args[1]), 2
 	if cmd == nil {
 		return args
+	}
+	for len(args) > depth {
+		sub := slices.IndexFunc(cmd.Subcommands, func(s *cli.Command) bool { return s.HasName(args[depth]) })
+		if sub < 0 {
+			break
+		}
+		cmd = cmd.Subcommands[sub]
+		depth++
 	}
 	takesValue := make(map[string]bool)
 	for _, f := range cmd.Flags {
@@ -25,7 +34,7 @@ func flagsFirst(app *cli.App, args []string) []string {
 		}
 	}
 	var flags, rest []string
-	in := args[2:]
+	in := args[depth:]
 	for n := 0; n < len(in); n++ {
 		a := in[n]
 		if a == "--" {
@@ -43,5 +52,5 @@ func flagsFirst(app *cli.App, args []string) []string {
 			flags = append(flags, in[n])
 		}
 	}
-	return append(append(append([]string{}, args[:2]...), flags...), rest...)
+	return append(append(append([]string{}, args[:depth]...), flags...), rest...)
 }

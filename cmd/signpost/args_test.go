@@ -15,6 +15,8 @@ func TestFlagsMayFollowArguments(t *testing.T) {
 		{"signpost publish dir --data=d", "signpost publish --data=d dir"},
 		{"signpost publish --wait dir -- --odd", "signpost publish --wait dir -- --odd"},
 		{"signpost find CID --json --find http://x", "signpost find --json --find http://x CID"},
+		{"signpost store remove-provider ID --admin http://x", "signpost store remove-provider --admin http://x ID"},
+		{"signpost store check --detach", "signpost store check --detach"},
 		{"signpost nonsense --x y", "signpost nonsense --x y"},
 		{"signpost --version", "signpost --version"},
 	}

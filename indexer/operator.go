@@ -1,0 +1,130 @@
+package indexer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/store"
+)
+
+// localOperator is the node's store as an admin.Operator.
+type localOperator struct{ ix *Indexer }
+
+// Operator is the node's store as its operator sees it.
+func (ix *Indexer) Operator() admin.Operator { return localOperator{ix} }
+
+func (o localOperator) Store(context.Context) (admin.StoreStatus, error) {
+	s, err := o.ix.store.Stats()
+	if err != nil {
+		return admin.StoreStatus{}, err
+	}
+	return admin.StoreStatus{
+		Postings: s.Postings, Records: s.Records, Garbage: s.Garbage,
+		Multihashes: s.Multihashes, MultihashesError: s.MultihashesError,
+		Bytes: admin.StoreBytes{
+			Total: s.Bytes, Postings: s.PostingsBytes, Rows: s.RowsBytes, Records: s.RecordsBytes,
+			Ledger: s.LedgerBytes, Log: s.LogBytes, Obsolete: s.ObsoleteBytes,
+		},
+		RemovedProviders: s.RemovedProviders,
+		Job:              o.ix.jobs.last(),
+	}, nil
+}
+
+func (o localOperator) StartJob(_ context.Context, kind admin.JobKind) error {
+	return o.ix.jobs.start(kind)
+}
+
+func (o localOperator) RemoveProvider(_ context.Context, provider peer.ID) error {
+	known, err := o.ix.store.RemoveProvider(provider)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return fmt.Errorf("provider %w", admin.ErrNotFound)
+	}
+	o.ix.log.Warn("provider removed on request, with all its content", "provider", provider)
+	return nil
+}
+
+// storeJobs runs work on the whole store, one at a time.
+type storeJobs struct {
+	store  *store.Store
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu  sync.Mutex
+	job *admin.StoreJob // running, or the last one; replaced, never edited
+}
+
+func newStoreJobs(st *store.Store, log *slog.Logger) *storeJobs {
+	j := &storeJobs{store: st, log: log}
+	j.ctx, j.cancel = context.WithCancel(context.Background())
+	return j
+}
+
+// close ends a running job.
+func (j *storeJobs) close() {
+	j.cancel()
+	j.wg.Wait()
+}
+
+func (j *storeJobs) last() *admin.StoreJob {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.job
+}
+
+func (j *storeJobs) start(kind admin.JobKind) error {
+	work := map[admin.JobKind]func(*admin.StoreJob) error{
+		admin.JobCompact: func(*admin.StoreJob) error { return j.store.Compact(j.ctx) },
+		admin.JobCheck:   j.check,
+	}[kind]
+	if work == nil {
+		return fmt.Errorf("%w: no job %q", admin.ErrBadRequest, kind)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.job.Running() {
+		return fmt.Errorf("%w: %s, since %s", admin.ErrBusy, j.job.Kind, j.job.Started.UTC().Format(time.RFC3339))
+	}
+	if err := j.ctx.Err(); err != nil {
+		return fmt.Errorf("%w: node is stopping", admin.ErrUnavailable)
+	}
+	begun := admin.StoreJob{Kind: kind, Started: time.Now()}
+	j.job = &begun
+	j.wg.Go(func() { j.run(begun, work) })
+	return nil
+}
+
+func (j *storeJobs) run(job admin.StoreJob, work func(*admin.StoreJob) error) {
+	j.log.Info("store job begins", "job", job.Kind)
+	err := work(&job)
+	job.Ended = time.Now()
+	if err != nil {
+		job.Error = err.Error()
+		j.log.Warn("store job failed", "job", job.Kind, "elapsed", job.Ended.Sub(job.Started), "err", err)
+	} else {
+		j.log.Info("store job done", "job", job.Kind, "elapsed", job.Ended.Sub(job.Started))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.job = &job
+}
+
+func (j *storeJobs) check(job *admin.StoreJob) error {
+	return j.store.Check(j.ctx, func(d store.Damage) error {
+		if job.Damages++; job.Damages <= admin.MaxDamage {
+			job.Damage = append(job.Damage, d.String())
+			j.log.Error("store is damaged", "part", d.Part, "what", d.What, "err", d.Err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,36 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestLogIsShortenedAndThenLeftAlone: however small the store's memory, what
+// the databases have can be dropped from the log but for one segment, and a
+// store that nobody writes to does not write.
+func TestLogIsShortenedAndThenLeftAlone(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	for i := range uint64(40) {
+		write(t, s, c.ad("a", "m"), content, testMHs(i*100_000, 100_000)...)
+	}
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.tidyLog(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if size := s.log.Size(); size > s.logBytes/2 {
+		t.Errorf("log has %d bytes after it was shortened, which begins again at %d", size, s.logBytes)
+	}
+	flushes := func() int64 { return s.db.Metrics().Flush.Count }
+	before := flushes()
+	for range 3 { // wakes that may come at any time
+		s.tidy <- struct{}{}
+	}
+	s.tidy <- struct{}{} // the ones before were taken
+	if after := flushes(); after != before {
+		t.Errorf("%d flushes of an idle store", after-before)
+	}
+}
