@@ -28,21 +28,24 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 			yield(find.ProviderResult{}, err)
 			return
 		}
+		known := make(map[peer.ID]servedBy)
 		for _, v := range values {
-			p, ok, err := f.ix.store.Provider(v.Provider)
+			by, err := f.servedBy(known, v.Provider)
 			if err != nil {
 				yield(find.ProviderResult{}, err)
 				return
 			}
-			if !ok {
+			if !by.registered {
 				continue
 			}
-			chain, contextual, err := f.ix.store.Extended(v.Provider, v.ContextID)
-			if err != nil {
-				yield(find.ProviderResult{}, err)
-				return
+			var contextual *store.ExtendedSet
+			if len(v.ContextID) > 0 {
+				if _, contextual, err = f.ix.store.Extended(v.Provider, v.ContextID); err != nil {
+					yield(find.ProviderResult{}, err)
+					return
+				}
 			}
-			for _, r := range expand(v, p.Addrs, chain, contextual) {
+			for _, r := range expand(v, by.addrs, by.chain, contextual) {
 				if !yield(r, nil) {
 					return
 				}
@@ -51,14 +54,39 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 	}
 }
 
+// servedBy is what the registry says of one provider.
+type servedBy struct {
+	registered bool
+	addrs      []multiaddr.Multiaddr
+	chain      *store.ExtendedSet
+}
+
+// servedBy reads the registry once for each provider of an answer: a multihash
+// may be in thousands of records of one.
+func (f localFinder) servedBy(known map[peer.ID]servedBy, provider peer.ID) (by servedBy, err error) {
+	if by, ok := known[provider]; ok {
+		return by, nil
+	}
+	var addrs []string
+	if addrs, by.registered, err = f.ix.store.ProviderAddrs(provider); err != nil {
+		return by, err
+	}
+	by.addrs = multiaddrs(addrs)
+	if by.chain, _, err = f.ix.store.Extended(provider, nil); err != nil {
+		return by, err
+	}
+	known[provider] = by
+	return by, nil
+}
+
 // expand turns one index value into results: the provider itself, then the
 // extended providers of the context, then, unless the context overrides them,
 // those of the chain. An entry for the provider itself is shown only if it
 // brings other metadata.
-func expand(v store.Value, addrs []string, chain, contextual *store.ExtendedSet) []find.ProviderResult {
+func expand(v store.Value, addrs []multiaddr.Multiaddr, chain, contextual *store.ExtendedSet) []find.ProviderResult {
 	results := []find.ProviderResult{{
 		ContextID: v.ContextID, Metadata: v.Metadata,
-		Provider: &peer.AddrInfo{ID: v.Provider, Addrs: multiaddrs(addrs)},
+		Provider: &peer.AddrInfo{ID: v.Provider, Addrs: addrs},
 	}}
 	add := func(set *store.ExtendedSet) {
 		for _, x := range set.Providers {

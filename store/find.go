@@ -27,6 +27,11 @@ func (s *Store) Find(mh multihash.Multihash) ([]Value, error) {
 		if l.ids, err = s.index.AppendFind(l.ids[:0], h, limit); err != nil {
 			return false, err
 		}
+		if len(l.ids) > fewIDs {
+			if err := l.readAhead(l.ids); err != nil {
+				return false, err
+			}
+		}
 		values, err = l.values(values[:0], l.ids)
 		return limit > 0 && len(l.ids) == limit && len(values) < limit, err
 	})
@@ -64,7 +69,7 @@ func (s *Store) FindBatch(mhs []multihash.Multihash) ([][]Value, error) {
 		if err != nil {
 			return false, err
 		}
-		if err := l.readAhead(found); err != nil {
+		if err := l.readAhead(slices.Concat(found...)); err != nil {
 			return false, err
 		}
 		for i, ids := range found {
@@ -214,11 +219,13 @@ func (l *lookup) record(id uint64) (recID uint64, rec recordRow, ok bool, err er
 	return recID, row, ok, err
 }
 
-// readAhead reads the rows of many IDs in their order.
-func (l *lookup) readAhead(found [][]uint64) (err error) {
-	all := slices.Concat(found...)
-	slices.Sort(all)
-	all = slices.Compact(all)
+// fewIDs are read one by one; of more, rows that lie together are read at once.
+const fewIDs = 8
+
+// readAhead reads the rows of many IDs, which it does not change, in their
+// order.
+func (l *lookup) readAhead(ids []uint64) (err error) {
+	all := slices.Compact(slices.Sorted(slices.Values(ids)))
 	l.known = make(map[uint64]recordRow, len(all))
 	it, err := l.snap.NewIter(bounds([]byte{prefixRecord}, []byte{prefixRecord + 1}))
 	if err != nil {

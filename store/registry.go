@@ -179,6 +179,20 @@ func (s *Store) Provider(id peer.ID) (Provider, bool, error) {
 	return p, err == nil, err
 }
 
+// ProviderAddrs returns the retrieval addresses of a provider; false if it is
+// not in the registry. It reads one row, where Provider may read a thousand.
+func (s *Store) ProviderAddrs(id peer.ID) (addrs []string, ok bool, err error) {
+	if err := s.enter(); err != nil {
+		return nil, false, err
+	}
+	defer s.exit()
+	if checkPeer("provider", id) != nil {
+		return nil, false, nil
+	}
+	w, ok, err := getRow(s.db, peerKey(prefixProvider, id), decodeProvider)
+	return w.addrs, ok, err
+}
+
 // Providers returns the whole registry, in the order of provider IDs.
 func (s *Store) Providers() ([]Provider, error) {
 	if err := s.enter(); err != nil {
