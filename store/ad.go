@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/multiformats/go-multihash"
-
-	"github.com/signpost-index/signpost/store/postings"
 )
 
 // AdWriter applies one advertisement: Begin, any number of Puts, Commit. What
@@ -20,12 +18,8 @@ import (
 // An AdWriter is used by one goroutine. There is one writer a publisher at a
 // time; writers of different publishers may write the same record.
 type AdWriter struct {
-	s     *Store
-	ad    Ad
-	mhs   []multihash.Multihash
-	hs    []postings.Hash // scratch
-	raw   []byte          // scratch
-	table []uint32        // scratch
+	s  *Store
+	ad Ad
 
 	prepared bool
 	id       uint64   // record ID of the generation joined; 0: nothing may be added any more
@@ -72,32 +66,32 @@ func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 			return err
 		}
 	}
-	w.mhs = append(w.mhs[:0], mhs...)
-	err := w.put()
-	clear(w.mhs)
+	err := w.put(mhs)
 	if err != nil && !errors.Is(err, ErrFrozen) {
 		err = fmt.Errorf("put %d multihashes of ad %s: %w", len(mhs), w.ad.Ad, err)
 	}
 	return err
 }
 
-func (w *AdWriter) put() error {
-	if err := w.whileThawed(w.prepare); err != nil || w.id == 0 {
+func (w *AdWriter) put(mhs []multihash.Multihash) error {
+	if err := w.whileThawed(func() error { return w.prepare(len(mhs)) }); err != nil || w.id == 0 {
 		return err
 	}
-	w.hs, w.table = dedupe(w.s.index.HashAll(w.hs[:0], w.mhs), w.table)
-	err := w.whileThawed(func() (err error) {
-		w.raw, err = w.s.logPostings(w.id, w.hs, w.raw)
-		if err == nil {
-			err = w.s.disk.err()
+	buf := putBuffers.Get().(*putBuffer)
+	defer buf.release()
+	buf.hs = w.s.index.HashAll(buf.hs[:0], mhs)
+	hs := buf.dedupe()
+	err := w.whileThawed(func() error {
+		if err := w.s.logPostings(w.id, hs); err != nil {
+			return err
 		}
-		return err
+		return w.s.disk.err()
 	})
 	if err != nil {
 		return err
 	}
-	w.puts += uint64(len(w.hs))
-	w.s.metrics.puts.Add(float64(len(w.hs)))
+	w.puts += uint64(len(hs))
+	w.s.metrics.puts.Add(float64(len(hs)))
 	return nil
 }
 
@@ -114,8 +108,8 @@ func (w *AdWriter) whileThawed(fn func() error) error {
 
 // prepare finds or makes the generation the ad belongs to, on the first Put.
 // Its row is written before any posting that carries its ID.
-func (w *AdWriter) prepare() error {
-	if w.prepared || len(w.mhs) == 0 {
+func (w *AdWriter) prepare(mhs int) error {
+	if w.prepared || mhs == 0 {
 		return nil
 	}
 	if err := checkRecord(w.ad); err != nil {
@@ -132,7 +126,7 @@ func (w *AdWriter) prepare() error {
 // Abort gives the ad up. What was Put stays and is used when the ad is begun
 // again. Abort after Commit does nothing, so it can be deferred.
 func (w *AdWriter) Abort() {
-	w.ended, w.mhs = true, nil
+	w.ended = true
 }
 
 // Commit makes the ad's effect visible and records it as done, all in one

@@ -2,22 +2,41 @@ package store
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"github.com/signpost-index/signpost/store/postings"
 )
 
+// putBuffer is what a Put needs for a moment, used again by the next of any ad.
+type putBuffer struct {
+	hs    []postings.Hash
+	table []uint32
+}
+
+var putBuffers = sync.Pool{New: func() any { return new(putBuffer) }}
+
+// putBufferKeeps bounds the buffers kept, in hashes: several chunks' worth.
+const putBufferKeeps = 1 << 17
+
+func (b *putBuffer) release() {
+	if cap(b.hs) <= putBufferKeeps {
+		putBuffers.Put(b)
+	}
+}
+
 // dedupe moves the distinct hashes of hs to its front, in their order, and
-// returns them, so that counts of postings are true. table is scratch,
-// returned for the next call: an open-addressing table of indexes plus one.
-func dedupe(hs []postings.Hash, table []uint32) ([]postings.Hash, []uint32) {
+// returns them, so that counts of postings are true. table is an
+// open-addressing table of indexes plus one.
+func (b *putBuffer) dedupe() []postings.Hash {
+	hs := b.hs
 	size := 16
 	for size < 2*len(hs) {
 		size *= 2
 	}
-	if len(table) < size {
-		table = make([]uint32, size)
+	if len(b.table) < size {
+		b.table = make([]uint32, size)
 	}
-	t := table[:size]
+	t := b.table[:size]
 	clear(t)
 	mask := uint64(size - 1)
 	n := 0
@@ -36,5 +55,5 @@ next:
 			}
 		}
 	}
-	return hs[:n], table
+	return hs[:n]
 }

@@ -51,30 +51,25 @@ func (s *Store) logRows(b *pebble.Batch) error {
 }
 
 // logPostings appends hashes of one record ID to the log and puts them into
-// the index. raw is scratch, returned for the next call. It waits while the
-// index is full.
-func (s *Store) logPostings(id uint64, hs []postings.Hash, raw []byte) ([]byte, error) {
+// the index. It waits while the index is full.
+func (s *Store) logPostings(id uint64, hs []postings.Hash) error {
 	var head [8]byte
 	binary.BigEndian.PutUint64(head[:], id)
 	for len(hs) > 0 {
 		n := min(len(hs), hashesPerFrame)
-		raw = raw[:0]
-		for i := range hs[:n] {
-			raw = append(raw, hs[i][:]...)
+		if err := s.putLogged(id, head[:], hs[:n]); err != nil {
+			return err
 		}
-		if err := s.putLogged(id, head[:], raw, hs[:n]); err != nil {
-			return raw, err
-		}
-		s.syncer.wrote(len(raw))
+		s.syncer.wrote(n * len(postings.Hash{}))
 		hs = hs[n:]
 	}
-	return raw, nil
+	return nil
 }
 
-func (s *Store) putLogged(id uint64, head, raw []byte, hs []postings.Hash) error {
+func (s *Store) putLogged(id uint64, head []byte, hs []postings.Hash) error {
 	s.posting.Lock()
 	defer s.posting.Unlock()
-	pos, err := s.log.Append(kindPostings, head, raw)
+	pos, err := s.log.Append(kindPostings, head, postings.HashBytes(hs))
 	if err != nil {
 		return err
 	}

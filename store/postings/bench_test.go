@@ -112,8 +112,12 @@ func benchPuts(b *testing.B, x *Index, n uint64) {
 	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/1e3/float64(n), "cpu-us/put")
 	m := x.db.Metrics()
 	written := uint64(0)
-	for _, l := range m.Levels {
-		written += l.TableBytesFlushed + l.TableBytesCompacted + l.TableBytesIngested
+	for i, l := range m.Levels {
+		level := l.TableBytesFlushed + l.TableBytesCompacted + l.TableBytesIngested
+		written += level
+		if level > 0 {
+			b.ReportMetric(float64(level)/float64(n), fmt.Sprintf("written-L%d-bytes/mh", i))
+		}
 	}
 	b.ReportMetric(float64(written)/float64(n), "written-bytes/mh")
 	b.ReportMetric(float64(x.tableBytes())/float64(n), "settled-bytes/mh")

@@ -14,7 +14,7 @@ type bitWriter struct {
 
 // write appends the low n bits of v; v has no others. n ≤ 64.
 func (w *bitWriter) write(v uint64, n uint) {
-	w.acc |= v << w.n
+	w.acc |= v << (w.n & 63)
 	if w.n+n < 64 {
 		w.n += n
 		return
@@ -27,12 +27,17 @@ func (w *bitWriter) write(v uint64, n uint) {
 // rice appends v with k low bits.
 func (w *bitWriter) rice(v uint64, k uint) {
 	q := v >> k
+	low := v & (1<<k - 1)
+	if q+uint64(k) < 63 {
+		w.write((low<<1|1)<<q, uint(q)+1+k)
+		return
+	}
 	for q >= 63 {
 		w.write(0, 63)
 		q -= 63
 	}
 	w.write(1<<q, uint(q)+1)
-	w.write(v&(1<<k-1), k)
+	w.write(low, k)
 }
 
 // gamma appends v ≥ 1 in Elias's gamma code.
@@ -107,6 +112,12 @@ func (r *bitReader) unary() uint64 {
 }
 
 func (r *bitReader) rice(k uint) uint64 {
+	if w := r.peek(); w != 0 {
+		if q := uint(bits.TrailingZeros64(w)); q+k < 63 {
+			r.off += q + 1 + k
+			return uint64(q)<<(k&63) | w>>((q+1)&63)&(1<<(k&63)-1)
+		}
+	}
 	q := r.unary()
 	return q<<k | r.read(k)
 }

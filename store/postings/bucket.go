@@ -60,6 +60,9 @@ func (e *encoder) encode(dst []byte, ps []posting, width uint) []byte {
 		dst = binary.AppendUvarint(dst, uint64(shared))
 		dst = binary.AppendUvarint(dst, uint64(len(extra)))
 	}
+	if shared == 0 {
+		return encodeAll(dst, ps, width, base, idBits)
+	}
 	dst = encodeUnique(dst, ps, unique, width, base, idBits)
 	return append(dst, extra...)
 }
@@ -68,6 +71,14 @@ func (e *encoder) encode(dst []byte, ps []posting, width uint) []byte {
 // of the IDs.
 func survey(ps []posting) (unique, shared int, base, top uint64) {
 	base = ps[0].id
+	alone, last := true, ps[0].suffix+1
+	for _, p := range ps {
+		alone = alone && p.suffix != last
+		base, top, last = min(base, p.id), max(top, p.id), p.suffix
+	}
+	if alone {
+		return len(ps), 0, base, top
+	}
 	for i := 0; i < len(ps); {
 		base, top = min(base, ps[i].id), max(top, ps[i].id)
 		j := i + 1
@@ -82,6 +93,19 @@ func survey(ps []posting) (unique, shared int, base, top uint64) {
 		i = j
 	}
 	return unique, shared, base, top
+}
+
+// encodeAll is encodeUnique where all are.
+func encodeAll(dst []byte, ps []posting, width uint, base uint64, idBits uint) []byte {
+	w := bitWriter{buf: dst}
+	k := riceParam(width, uint64(len(ps)))
+	next := uint64(0)
+	for _, p := range ps {
+		w.rice(p.suffix-next, k)
+		w.write(p.id-base, idBits)
+		next = p.suffix + 1
+	}
+	return w.finish()
 }
 
 func encodeUnique(dst []byte, ps []posting, n int, width uint, base uint64, idBits uint) []byte {

@@ -2,6 +2,8 @@ package postings
 
 import (
 	"encoding/binary"
+	"slices"
+	"unsafe"
 
 	"github.com/multiformats/go-multihash"
 )
@@ -27,10 +29,20 @@ func (s *Secret) HashOf(mh multihash.Multihash) (h Hash) {
 
 // HashAll appends the hashes of mhs to dst.
 func (s *Secret) HashAll(dst []Hash, mhs []multihash.Multihash) []Hash {
-	for _, mh := range mhs {
-		dst = append(dst, s.HashOf(mh))
+	from := len(dst)
+	dst = slices.Grow(dst, len(mhs))[:from+len(mhs)]
+	for i, mh := range mhs {
+		dst[from+i] = s.HashOf(mh)
 	}
 	return dst
+}
+
+// HashBytes returns hashes as bytes, one after the other, without copying.
+func HashBytes(hs []Hash) []byte {
+	if len(hs) == 0 {
+		return nil
+	}
+	return unsafe.Slice(&hs[0][0], len(hs)*len(hs[0]))
 }
 
 // fingerprint tells secrets apart without telling them.

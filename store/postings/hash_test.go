@@ -2,10 +2,13 @@ package postings
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"testing"
+
+	"github.com/multiformats/go-multihash"
 )
 
 func TestSipHashAgreesWithTheReference(t *testing.T) {
@@ -41,5 +44,27 @@ func TestHashOfDoesNotAllocate(t *testing.T) {
 	mh := make([]byte, 34)
 	if n := testing.AllocsPerRun(100, func() { mh[0] += s.HashOf(mh)[0] }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestHashAllHashesEach(t *testing.T) {
+	s := Secret{7}
+	var mhs []multihash.Multihash
+	for n := range 70 {
+		mhs = append(mhs, bytes.Repeat([]byte{byte(n)}, n))
+	}
+	before := Hash{1}
+	hs := s.HashAll([]Hash{before}, mhs)
+	if len(hs) != 1+len(mhs) || hs[0] != before {
+		t.Fatalf("%d hashes, the first %x", len(hs), hs[0])
+	}
+	raw := HashBytes(hs)
+	for i, mh := range mhs {
+		if h := s.HashOf(mh); hs[i+1] != h || Hash(raw[10*(i+1):]) != h {
+			t.Errorf("length %d: %x, as bytes %x, want %x", i, hs[i+1], raw[10*(i+1):][:10], h)
+		}
+	}
+	if HashBytes(nil) != nil {
+		t.Error("bytes of no hashes")
 	}
 }

@@ -14,7 +14,8 @@ type memtable struct {
 	*arena
 	partBits uint
 	parts    []atomic.Uint64 // slab of the newest entries << 32 | number of entries
-	slabs    uint32          // in use
+	heads    []uint64        // the same, as the writer has it
+	used     uint32          // slabs in use
 	entries  int
 	nIDs     uint32
 	lastID   uint64
@@ -30,7 +31,7 @@ func shapeOf(bytes int64) (partBits uint, slabs int) {
 }
 
 func newMemtable(a *arena, partBits uint) *memtable {
-	return &memtable{arena: a, partBits: partBits, parts: make([]atomic.Uint64, 1<<partBits), slabs: 1}
+	return &memtable{arena: a, partBits: partBits, parts: make([]atomic.Uint64, 1<<partBits), heads: make([]uint64, 1<<partBits), used: 1}
 }
 
 // put adds postings until there is no room and returns how many it took.
@@ -42,30 +43,56 @@ func (m *memtable) put(id uint64, hs []Hash) int {
 	if !ok {
 		return 0
 	}
+	taken := 0
+	for taken < len(hs) {
+		batch := hs[taken:min(taken+putBatch, len(hs))]
+		n := m.write(number, batch)
+		m.publish(batch[:n])
+		taken += n
+		if n < len(batch) {
+			break
+		}
+	}
+	m.entries += taken
+	return taken
+}
+
+// putBatch is the number of entries written before they are published. An
+// atomic store waits for all stores before it, which mostly miss the caches,
+// so one after each entry would have them wait for one another.
+const putBatch = 1024
+
+// write writes entries where no reader looks yet.
+func (m *memtable) write(number uint32, hs []Hash) int {
 	shift := 16 - m.partBits
 	idBits := 32 - shift
 	for i := range hs {
 		top := uint32(hs[i].top())
-		part := &m.parts[top>>shift]
-		head := part.Load()
-		slab, n := uint32(head>>32), uint32(head)
-		at := n % slabEntries
-		if at == 0 {
-			if int(m.slabs) == len(m.prev) {
-				m.entries += i
+		head := m.heads[top>>shift]
+		at, n := uint32(head>>32), uint32(head)
+		if n%slabEntries == 0 {
+			if int(m.used) == len(m.prev) {
 				return i
 			}
-			m.prev[m.slabs] = slab
-			slab = m.slabs
-			m.slabs++
+			m.prev[m.used] = at
+			at = m.used
+			m.used++
 		}
-		e := slab*slabEntries + at
-		m.low[e] = hs[i].low()
-		m.high[e] = (top&(1<<shift-1))<<idBits | number
-		part.Store(uint64(slab)<<32 | uint64(n+1))
+		s := &m.slabs[at]
+		s.low[n%slabEntries] = hs[i].low()
+		s.high[n%slabEntries] = (top&(1<<shift-1))<<idBits | number
+		m.heads[top>>shift] = uint64(at)<<32 | uint64(n+1)
 	}
-	m.entries += len(hs)
 	return len(hs)
+}
+
+// publish shows what was written of hs to readers.
+func (m *memtable) publish(hs []Hash) {
+	shift := 16 - m.partBits
+	for i := range hs {
+		part := uint32(hs[i].top()) >> shift
+		m.parts[part].Store(m.heads[part])
+	}
 }
 
 // number returns the small number that stands for the ID in this memtable.
@@ -98,20 +125,20 @@ func (m *memtable) find(dst []uint64, h *Hash) []uint64 {
 	top, low := uint32(h.top()), h.low()
 	rest := top & (1<<shift - 1)
 	head := m.parts[top>>shift].Load()
-	slab, n := uint32(head>>32), uint32(head)
+	at, n := uint32(head>>32), uint32(head)
 	for n > 0 {
 		in := (n-1)%slabEntries + 1
-		first := slab * slabEntries
-		for i, l := range m.low[first : first+in] {
+		s := &m.slabs[at]
+		for i, l := range s.low[:in] {
 			if l != low {
 				continue
 			}
-			if high := m.high[first+uint32(i)]; high>>idBits == rest {
+			if high := s.high[i]; high>>idBits == rest {
 				dst = append(dst, m.id(high&(1<<idBits-1)))
 			}
 		}
 		n -= in
-		slab = m.prev[slab]
+		at = m.prev[at]
 	}
 	return dst
 }
@@ -144,66 +171,115 @@ func (e entry) compare(f entry) int {
 }
 
 // sorter keeps the buffers of sorted.
-type sorter struct{ in, out []entry }
-
-// sorted returns the entries of a partition in the order of hash and ID,
-// without repetitions. They are valid until the next call.
-func (s *sorter) sorted(m *memtable, part int) []entry {
-	shift := 16 - m.partBits
-	idBits := 32 - shift
-	head := m.parts[part].Load()
-	slab, n := uint32(head>>32), uint32(head)
-	s.in = slices.Grow(s.in[:0], int(n))
-	var counts [257]uint32
-	for n > 0 {
-		count := (n-1)%slabEntries + 1
-		first := slab * slabEntries
-		for i := first; i < first+count; i++ {
-			high, low := m.high[i], m.low[i]
-			at := low
-			if shift > 0 {
-				at = uint64(high>>idBits)<<(64-shift) | low>>shift
-			}
-			s.in = append(s.in, entry{at, low, m.id(high & (1<<idBits - 1))})
-			counts[at>>56+1]++
-		}
-		n -= count
-		slab = m.prev[slab]
-	}
-	return s.order(&counts)
+type sorter struct {
+	chain  []uint32 // slabs of the partition, the newest first
+	places [1 << placeBits]uint32
+	out    []entry
+	sum    uint64
 }
 
-// order is a pass of counting sort by the first byte, then insertion, or a
-// general sort where one hash comes so often that insertion would be slow.
-func (s *sorter) order(counts *[257]uint32) []entry {
-	crowded := false
-	for i := 1; i < len(counts); i++ {
-		crowded = crowded || counts[i] > 64
-		counts[i] += counts[i-1]
-	}
-	s.out = slices.Grow(s.out[:0], len(s.in))[:len(s.in)]
-	for _, e := range s.in {
-		b := e.at >> 56
-		s.out[counts[b]] = e
-		counts[b]++
+// placeBits is the number of bits entries are sorted by at once: about as many
+// places as a full partition has entries.
+const placeBits = 10
+
+// sorted returns the entries of a partition in the order of hash and ID,
+// without repetitions. They are valid until the next call. It is a pass of
+// counting sort by the first bits, then insertion, or a general sort where one
+// hash comes so often that insertion would be slow.
+func (s *sorter) sorted(m *memtable, part int) []entry {
+	s.gather(m, part)
+	crowded := s.count(m, part)
+	idMask := uint32(1)<<(16+m.partBits) - 1
+	n := uint32(m.parts[part].Load())
+	s.out = slices.Grow(s.out[:0], int(n))[:n]
+	for _, at := range s.chain {
+		in := (n-1)%slabEntries + 1
+		from := &m.slabs[at]
+		for i, low := range from.low[:in] {
+			high := from.high[i]
+			e := entry{m.place(low, high), low, m.id(high & idMask)}
+			to := &s.places[e.at>>(64-placeBits)]
+			s.out[*to] = e
+			*to++
+		}
+		n -= in
 	}
 	if crowded {
 		slices.SortFunc(s.out, entry.compare)
-	} else {
-		insertionSort(s.out)
+		return slices.Compact(s.out)
 	}
-	return slices.Compact(s.out)
+	return insertionSort(s.out)
 }
 
-func insertionSort(es []entry) {
+// gather finds the slabs of a partition and reads a word of each of their
+// cache lines, as many misses at a time as the processor can have under way:
+// the loops after it would wait for one after the other.
+func (s *sorter) gather(m *memtable, part int) {
+	const line = 64 / 8
+	head := m.parts[part].Load()
+	s.chain = s.chain[:0]
+	for at, n := uint32(head>>32), uint32(head); n > 0; at = m.prev[at] {
+		s.chain = append(s.chain, at)
+		n -= (n-1)%slabEntries + 1
+	}
+	for _, at := range s.chain {
+		b := &m.slabs[at]
+		s.sum += b.low[0] + b.low[line] + b.low[2*line] + b.low[3*line] + uint64(b.high[0]+b.high[2*line])
+	}
+}
+
+// place gives the 64 bits of an entry's hash after the partition's.
+func (m *memtable) place(low uint64, high uint32) uint64 {
+	shift := 16 - m.partBits // 2 to 12
+	return uint64(high)>>((32-shift)&63)<<((64-shift)&63) | low>>(shift&63)
+}
+
+// count finds where the entries of a partition begin for each place, and
+// whether there is one that many have.
+func (s *sorter) count(m *memtable, part int) (crowded bool) {
+	clear(s.places[:])
+	n := uint32(m.parts[part].Load())
+	for _, at := range s.chain {
+		in := (n-1)%slabEntries + 1
+		from := &m.slabs[at]
+		for i, low := range from.low[:in] {
+			s.places[m.place(low, from.high[i])>>(64-placeBits)]++
+		}
+		n -= in
+	}
+	sum, most := uint32(0), uint32(0)
+	for i, n := range s.places {
+		most = max(most, n)
+		s.places[i] = sum
+		sum += n
+	}
+	return most > 64
+}
+
+// insertionSort sorts entries that are nearly in order and leaves out
+// repetitions.
+func insertionSort(es []entry) []entry {
+	repeated := false
 	for i := 1; i < len(es); i++ {
+		if es[i-1].at < es[i].at {
+			continue
+		}
 		e := es[i]
 		j := i
-		for ; j > 0 && e.compare(es[j-1]) < 0; j-- {
+		for ; j > 0; j-- {
+			c := e.compare(es[j-1])
+			repeated = repeated || c == 0
+			if c >= 0 {
+				break
+			}
 			es[j] = es[j-1]
 		}
 		es[j] = e
 	}
+	if repeated {
+		return slices.Compact(es)
+	}
+	return es
 }
 
 // hash gives back the hash of an entry of a partition.

@@ -10,10 +10,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// tableBytes is where one table ends and the next begins: small enough that a
-// compaction takes a part of a flush at a time.
-const tableBytes = 32 << 20
-
 // tables writes sorted keys to files that are to be ingested together.
 type tables struct {
 	x     *Index
@@ -31,7 +27,7 @@ func (x *Index) newTables() *tables { return &tables{x: x} }
 
 // writer returns the table to add to.
 func (t *tables) writer() (*sstable.Writer, error) {
-	if t.w != nil && t.size < tableBytes {
+	if t.w != nil && int64(t.size) < t.x.opts.TargetFileSizes[0] {
 		return t.w, nil
 	}
 	if err := t.closeTable(); err != nil {
