@@ -57,8 +57,8 @@ func (s *Store) Begin(ad Ad) (*AdWriter, error) {
 }
 
 // Put adds multihashes to the ad's record. It keeps neither mhs nor what it
-// holds. Repetition is harmless. ErrFrozen comes at once and adds nothing; ErrInvalid
-// if a multihash is too long, before anything is added.
+// holds. Repetition is harmless. ErrFrozen and ErrNoSpace come at once and add
+// nothing; ErrInvalid if a multihash is too long, before anything is added.
 func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 	if w.ended {
 		return errEnded
@@ -82,11 +82,17 @@ func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 }
 
 func (w *AdWriter) put() error {
-	if err := w.whileThawed(w.prepare); err != nil || w.id == 0 {
+	err := w.whileThawed(func() error {
+		if err := w.s.space.admit(len(w.mhs) * len(postings.Hash{})); err != nil {
+			return err
+		}
+		return w.prepare()
+	})
+	if err != nil || w.id == 0 {
 		return err
 	}
 	w.hs, w.table = dedupe(w.s.index.HashAll(w.hs[:0], w.mhs), w.table)
-	err := w.whileThawed(func() (err error) {
+	err = w.whileThawed(func() (err error) {
 		w.raw, err = w.s.logPostings(w.id, w.hs, w.raw)
 		if err == nil {
 			err = w.s.disk.err()

@@ -16,6 +16,8 @@
 //     Commit.
 //  5. After Freeze no Put succeeds, and the latch is on disk before Freeze
 //     returns; finds, removals, metadata and addresses go on (latch.go).
+//     Likewise without the latch while the disk has less than a reserve free
+//     (space.go).
 //  6. A find never writes. It reads record IDs and then their rows of one
 //     moment, again if a record was removed in between.
 //  7. After a failed write nothing is written any more: ErrFailed (failstop.go).
@@ -115,7 +117,7 @@
 //
 // # Errors
 //
-// ErrFrozen, ErrClosed, ErrNewerFormat, ErrInUse, ErrFailed, ErrCorrupt,
-// ErrInvalid, ErrConflict; what each leaves behind is said where it is
+// ErrFrozen, ErrNoSpace, ErrClosed, ErrNewerFormat, ErrInUse, ErrFailed,
+// ErrCorrupt, ErrInvalid, ErrConflict; what each leaves behind is said where it is
 // declared.
 package store
