@@ -21,8 +21,9 @@
 //     counts as done exactly when its postings are there.
 //  3. An ad whose signature, shape or entries can never become right is
 //     rejected with the reason kept on disk, and the chain goes on. What may
-//     become right later (network, 5xx, a wrong hash) stops the publisher at
-//     that ad and is retried with back-off; no other publisher waits for it.
+//     become right later (network, 5xx, a wrong hash; a disk without room, or
+//     that fails) stops the publisher at that ad and is retried with back-off;
+//     no other publisher waits for it.
 //  4. After a restart every publisher with pending ads, and every publisher
 //     with a known address, is synced without being announced again.
 //

@@ -9,6 +9,8 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
+
+	"github.com/signpost-index/signpost/store"
 )
 
 // strangerTries is how often a publisher that never showed a valid head is
@@ -211,6 +213,9 @@ func (w *worker) pause(d time.Duration, early <-chan struct{}) bool {
 func (w *worker) giveUp(err error, tries int) bool {
 	if errors.Is(err, ErrNotInChain) {
 		return tries >= strangerTries
+	}
+	if errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrNoSpace) {
+		return false // a fault of ours
 	}
 	if errors.Is(err, ErrUnknownPublisher) {
 		return true

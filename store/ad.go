@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/store/postings"
 )
 
 // AdWriter applies one advertisement: Begin, any number of Puts, Commit. What
@@ -51,8 +53,8 @@ func (s *Store) Begin(ad Ad) (*AdWriter, error) {
 }
 
 // Put adds multihashes to the ad's record. It keeps neither mhs nor what it
-// holds. Repetition is harmless. ErrFrozen comes at once and adds nothing; ErrInvalid
-// if a multihash is too long, before anything is added.
+// holds. Repetition is harmless. ErrFrozen and ErrNoSpace come at once and add
+// nothing; ErrInvalid if a multihash is too long, before anything is added.
 func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 	if w.ended {
 		return errEnded
@@ -74,14 +76,20 @@ func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 }
 
 func (w *AdWriter) put(mhs []multihash.Multihash) error {
-	if err := w.whileThawed(func() error { return w.prepare(len(mhs)) }); err != nil || w.id == 0 {
+	err := w.whileThawed(func() error {
+		if err := w.s.space.admit(len(mhs) * len(postings.Hash{})); err != nil {
+			return err
+		}
+		return w.prepare(len(mhs))
+	})
+	if err != nil || w.id == 0 {
 		return err
 	}
 	buf := putBuffers.Get().(*putBuffer)
 	defer buf.release()
 	buf.hs = w.s.index.HashAll(buf.hs[:0], mhs)
 	hs := buf.dedupe()
-	err := w.whileThawed(func() error {
+	err = w.whileThawed(func() error {
 		if err := w.s.logPostings(w.id, hs); err != nil {
 			return err
 		}

@@ -20,6 +20,8 @@
 //
 //  5. After Freeze no Put succeeds, and the latch is on disk before Freeze
 //     returns; finds, removals, metadata and addresses go on (latch.go).
+//     Likewise without the latch while the disk has less than a reserve free
+//     (space.go).
 //
 //  6. A find never writes, and its answer is that of one moment (find.go).
 //
@@ -165,7 +167,7 @@
 //
 // # Errors
 //
-// ErrFrozen, ErrClosed, ErrNewerFormat, ErrInUse, ErrFailed, ErrCorrupt,
-// ErrInvalid, ErrConflict; what each leaves behind is said where it is
+// ErrFrozen, ErrNoSpace, ErrClosed, ErrNewerFormat, ErrInUse, ErrFailed,
+// ErrCorrupt, ErrInvalid, ErrConflict; what each leaves behind is said where it is
 // declared.
 package store

@@ -74,6 +74,7 @@ func (y *syncer) run() {
 		case <-tick.C:
 		case <-y.kick:
 		}
+		y.s.space.refresh() // room may come back while nobody puts
 		if y.unsynced.Load() > 0 {
 			_ = y.sync() // the failure was logged where it happened
 		}

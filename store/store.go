@@ -37,6 +37,9 @@ var (
 	// ErrInUse: another process, or another Store of this one, has the
 	// directory open.
 	ErrInUse = errors.New("directory is in use")
+	// ErrNoSpace: less than Config.ReserveBytes is free where the store is, and
+	// content is not taken. Nothing was added; try again later.
+	ErrNoSpace = errors.New("no space for content")
 	// ErrFailed: a write to disk failed. Finds go on; nothing is written any
 	// more until the store is closed and opened again, which finds it as a
 	// crash at the failure would have left it.
@@ -63,6 +66,12 @@ type Config struct {
 	// postings, whose memtables are off the Go heap. Default
 	// DefaultMemoryBytes, at least 16 MiB.
 	MemoryBytes int64
+	// ReserveBytes is what must be free on the file system of Dir for content
+	// to be taken: below, Put refuses with ErrNoSpace and all else goes on.
+	// Default: what may still have to be written then, 4 times MemoryBytes and
+	// 256 MiB (see defaultReserve for the sum); negative: none is kept. Of a file
+	// system that does not say how much is free none is kept either.
+	ReserveBytes int64
 	// SyncEvery is how long a commit may wait to become durable; default
 	// DefaultSyncEvery.
 	SyncEvery time.Duration
@@ -96,6 +105,9 @@ func (c Config) withDefaults() Config {
 		c.MemoryBytes = DefaultMemoryBytes
 	}
 	c.MemoryBytes = max(c.MemoryBytes, minMemoryBytes)
+	if c.ReserveBytes == 0 {
+		c.ReserveBytes = defaultReserve(c.MemoryBytes)
+	}
 	if c.SyncEvery <= 0 {
 		c.SyncEvery = DefaultSyncEvery
 	}
@@ -128,6 +140,7 @@ func (c Config) withDefaults() Config {
 type Store struct {
 	cfg     Config
 	disk    *failStop
+	space   *space
 	lock    *pebble.Lock
 	db      *pebble.DB // rows
 	log     *wal.Log
@@ -230,6 +243,7 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		keySecret:   sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
 		logBytes:    max(cfg.MemoryBytes/4, minLogBytes),
 	}
+	s.space = newSpace(cfg, s.metrics.noSpace)
 	s.disk = newFailStop(cfg.FS, s.onFailure)
 	s.disk.beforeTable = s.syncLog
 	if err := s.openParts(); err != nil {

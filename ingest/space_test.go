@@ -1,0 +1,39 @@
+package ingest
+
+import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/signpost-index/signpost/store"
+)
+
+// TestFullDiskLeavesTheAdPending: content waits for room, with back-off, and is
+// neither rejected nor skipped; what comes before it in the chain is applied.
+func TestFullDiskLeavesTheAdPending(t *testing.T) {
+	c := newTestChain(t)
+	c.remove("gone") // needs no room
+	mhs := testMultihashes(t, "a", 40)
+	ad := c.put("a", mhs)
+	fs := vfs.NewMem()
+	setFree := func(free uint64) {
+		fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: 1 << 40})
+	}
+	setFree(1 << 20)
+	n := openNode(t, fs, c)
+	n.notify(c, c.head)
+	n.until("the sync failed three times", func() bool { return len(n.failed) > 2 })
+	if st := n.verdict(ad); st.Verdict != store.Pending {
+		t.Errorf("verdict %v with a full disk, want pending", st.Verdict)
+	}
+	if p := n.store.Progress(c.id()); !p.Mark.Ad.Defined() || p.Pending != 1 {
+		t.Errorf("mark %v and %d pending with a full disk, want the removal done and one ad pending", p.Mark, p.Pending)
+	}
+	n.wantGone(mhs)
+	setFree(1 << 40)
+	n.idle()
+	n.wantFound(mhs, "a")
+	if st := n.verdict(ad); st.Verdict != store.Applied {
+		t.Errorf("verdict %v when there is room again", st.Verdict)
+	}
+}
