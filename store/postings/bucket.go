@@ -295,7 +295,7 @@ func (h *header) listHeader(r *bitReader) (n uint64, k uint, size uint64, ok boo
 type filter struct {
 	alive func(id uint64) bool // nil: all are
 	limit int                  // above 0
-	bits  uint64               // read by find so far
+	bits  uint64               // that find went through one by one
 }
 
 // add appends the ID if it is wanted. It tells whether more are: n IDs were
@@ -313,6 +313,12 @@ func (f *filter) add(dst []uint64, id uint64, n int) ([]uint64, bool) {
 func (f *filter) count(r *bitReader) {
 	if f != nil {
 		f.bits += uint64(r.off)
+	}
+}
+
+func (f *filter) skip(bits uint64) {
+	if f != nil {
+		f.bits -= bits // of which count will say that they were read
 	}
 }
 
@@ -385,6 +391,7 @@ func (h *header) findShared(dst []uint64, r *bitReader, width uint, suffix uint6
 		}
 		if v < suffix && size > 0 {
 			r.off += uint(size)
+			want.skip(size)
 			continue
 		}
 		nextID := h.base
