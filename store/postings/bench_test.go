@@ -171,3 +171,93 @@ func benchFinds(b *testing.B, x *Index, n uint64, when string) {
 		b.ReportMetric(float64(took[finds*99/100].Nanoseconds())/1e3, name+"p99-us")
 	}
 }
+
+// BenchmarkFind finds single hashes in POSTINGS_N (2 million) entries that lie
+// in several levels, as flushes left them: with the query of a lookup, and the
+// plain way, which unites the bucket and decodes it.
+func BenchmarkFind(b *testing.B) {
+	n := benchN(b)
+	x, err := Open(Config{Dir: b.TempDir(), MemoryBytes: benchMemory(b), Alive: func(id uint64) bool { return id != 1<<40 }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = x.Close() }()
+	benchLoad(b, x, n)
+	settle(x)
+	levels := 0
+	for i, l := range x.db.Metrics().Levels {
+		if l.TablesCount > 0 && i > 0 {
+			levels++
+		}
+	}
+	levels += int(x.db.Metrics().Levels[0].Sublevels)
+	var ids []uint64
+	ways := []struct {
+		name string
+		find func(h Hash) ([]uint64, error)
+	}{
+		{"query", func(h Hash) (_ []uint64, err error) {
+			ids, err = x.AppendFind(ids[:0], h, 0)
+			return ids, err
+		}},
+		{"plain", func(h Hash) ([]uint64, error) { return x.findPlainly(b, h, 0), nil }},
+	}
+	for _, kind := range []string{"hit", "miss"} {
+		for _, way := range ways {
+			b.Run(kind+"/"+way.name, func(b *testing.B) {
+				rng := rand.New(rand.NewPCG(5, 5))
+				var buf []byte
+				b.ReportAllocs()
+				cpu := cpuTime()
+				for b.Loop() {
+					k := rng.Uint64N(n)
+					if kind == "miss" {
+						k += 1 << 50
+					}
+					buf = benchMultihash(buf, k)
+					got, err := way.find(x.HashOf(buf))
+					if err != nil || len(got) == 1 != (kind == "hit") {
+						b.Fatalf("%d: %v, %v", k, got, err)
+					}
+				}
+				b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/1e3/float64(b.N), "cpu-us/find")
+				b.ReportMetric(float64(levels), "places")
+			})
+		}
+	}
+	hs := make([]Hash, 1000)
+	b.Run("batch", func(b *testing.B) {
+		rng := rand.New(rand.NewPCG(5, 5))
+		var buf []byte
+		cpu := cpuTime()
+		for b.Loop() {
+			for i := range hs {
+				buf = benchMultihash(buf, rng.Uint64N(n))
+				hs[i] = x.HashOf(buf)
+			}
+			if _, err := x.FindBatch(hs, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/1e6/float64(b.N), "cpu-us/find")
+	})
+}
+
+// benchLoad puts n multihashes and flushes.
+func benchLoad(b *testing.B, x *Index, n uint64) {
+	var hs []Hash
+	var buf []byte
+	for i := uint64(0); i < n; {
+		hs = hs[:0]
+		for ; len(hs) < 4096 && i < n; i++ {
+			buf = benchMultihash(buf, i)
+			hs = append(hs, x.HashOf(buf))
+		}
+		if err := x.Put(i, (i-1)/benchPerRecord, hs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := x.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}

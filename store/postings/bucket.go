@@ -314,9 +314,42 @@ func (h *header) listHeader(r *bitReader) (n uint64, k uint, size uint64, ok boo
 	return n, riceParam(h.idBits, n), size, true
 }
 
-// find appends the IDs of one suffix in bucket b to dst, ascending. It reads
-// up to the place where the suffix stands or would stand.
-func find(dst []uint64, b []byte, width uint, suffix uint64) ([]uint64, error) {
+// filter says which IDs a lookup wants: those alive, at most limit of them. Nil
+// wants all.
+type filter struct {
+	alive func(id uint64) bool // nil: all are
+	limit int                  // above 0
+	bits  uint64               // that find went through one by one
+}
+
+// add appends the ID if it is wanted. It tells whether more are: n IDs were
+// there before.
+func (f *filter) add(dst []uint64, id uint64, n int) ([]uint64, bool) {
+	if f == nil {
+		return append(dst, id), true
+	}
+	if f.alive == nil || f.alive(id) {
+		dst = append(dst, id)
+	}
+	return dst, len(dst)-n < f.limit
+}
+
+func (f *filter) count(r *bitReader) {
+	if f != nil {
+		f.bits += uint64(r.off)
+	}
+}
+
+func (f *filter) skip(bits uint64) {
+	if f != nil {
+		f.bits -= bits // of which count will say that they were read
+	}
+}
+
+// find appends the IDs of one suffix in bucket b to dst, ascending, the lowest
+// that are wanted. It reads up to the place where the suffix stands or would
+// stand, and passes long lists of other hashes by their length.
+func find(dst []uint64, b []byte, width uint, suffix uint64, want *filter) ([]uint64, error) {
 	if len(b) == 0 {
 		return dst, nil
 	}
@@ -326,61 +359,80 @@ func find(dst []uint64, b []byte, width uint, suffix uint64) ([]uint64, error) {
 	}
 	if h.unique > 0 {
 		r := bitReader{buf: h.ones}
-		k := riceParam(width, h.unique)
-		next := uint64(0)
-		for range h.unique {
-			v := next + r.rice(k)
-			if v >= suffix {
-				if v == suffix {
-					dst = append(dst, h.base+r.read(h.idBits))
-				}
-				break
-			}
-			r.off += h.idBits
-			next = v + 1
-		}
+		id, ok := h.findUnique(&r, width, suffix)
+		want.count(&r)
 		if r.over() {
 			return dst, corrupt("stream of hashes")
 		}
+		if ok {
+			dst, _ = want.add(dst, id, len(dst))
+			return dst, nil
+		}
 	}
-	if h.shared > 0 {
-		return h.findShared(dst, width, suffix)
+	if h.shared == 0 {
+		return dst, nil
 	}
-	return dst, nil
+	r := bitReader{buf: h.extra}
+	dst, err = h.findShared(dst, &r, width, suffix, want)
+	want.count(&r)
+	if err == nil && r.over() {
+		err = corrupt("stream of shared hashes")
+	}
+	return dst, err
 }
 
-func (h *header) findShared(dst []uint64, width uint, suffix uint64) ([]uint64, error) {
-	r := bitReader{buf: h.extra}
+// findUnique finds a hash that has one ID.
+func (h *header) findUnique(r *bitReader, width uint, suffix uint64) (id uint64, ok bool) {
+	k := riceParam(width, h.unique)
+	next := uint64(0)
+	for range h.unique {
+		v := next + r.rice(k)
+		if v >= suffix {
+			if v > suffix {
+				return 0, false
+			}
+			return h.base + r.read(h.idBits), true
+		}
+		r.off += h.idBits
+		next = v + 1
+	}
+	return 0, false
+}
+
+func (h *header) findShared(dst []uint64, r *bitReader, width uint, suffix uint64, want *filter) ([]uint64, error) {
+	begin := len(dst)
 	k := riceParam(width, h.shared)
 	next := uint64(0)
 	for range h.shared {
 		v := next + r.rice(k)
 		if v > suffix {
-			break
+			return dst, nil
 		}
 		next = v + 1
-		n, idK, size, ok := h.listHeader(&r)
+		n, idK, size, ok := h.listHeader(r)
 		if !ok {
 			return dst, corrupt("count of IDs")
 		}
 		if v < suffix && size > 0 {
 			r.off += uint(size)
+			want.skip(size)
 			continue
 		}
 		nextID := h.base
 		for range n {
 			id := nextID + r.rice(idK)
-			if v == suffix {
-				dst = append(dst, id)
-			}
 			nextID = id + 1
+			if v < suffix {
+				continue
+			}
+			more := false
+			if dst, more = want.add(dst, id, begin); !more {
+				return dst, nil
+			}
 		}
 		if v == suffix {
-			break
+			return dst, nil
 		}
-	}
-	if r.over() {
-		return dst, corrupt("stream of shared hashes")
 	}
 	return dst, nil
 }

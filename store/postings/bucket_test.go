@@ -61,7 +61,7 @@ func checkFind(t *testing.T, rng *rand.Rand, b []byte, width uint, ps []posting)
 		want[s] = slices.Clone(want[s])
 	}
 	for s, ids := range want {
-		got, err := find(nil, b, width, s)
+		got, err := find(nil, b, width, s, nil)
 		if err != nil || !slices.Equal(got, ids) {
 			t.Fatalf("find %x: %v, %v, want %v", s, got, err, ids)
 		}
@@ -159,7 +159,7 @@ func TestCodecDoesNotAllocateForEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		b = e.encode(b[:0], dst, 58)
-		ids, _ = find(ids[:0], b, 58, ps[100].suffix)
+		ids, _ = find(ids[:0], b, 58, ps[100].suffix, nil)
 	}
 	round()
 	if n := testing.AllocsPerRun(100, round); n != 0 {
@@ -177,7 +177,7 @@ func FuzzBucket(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, suffix uint64) {
 		const width = 58
-		_, _ = find(nil, b, width, suffix)
+		_, _ = find(nil, b, width, suffix, nil)
 		ps, _, err := decode(nil, b, width, nil)
 		if err != nil {
 			return
@@ -220,7 +220,7 @@ func BenchmarkBucket(b *testing.B) {
 	b.Run("find", func(b *testing.B) {
 		var dst []uint64
 		for b.Loop() {
-			dst, _ = find(dst[:0], raw, 58, ps[125].suffix)
+			dst, _ = find(dst[:0], raw, 58, ps[125].suffix, nil)
 		}
 	})
 	b.Run("hash", func(b *testing.B) {

@@ -1,11 +1,17 @@
 package postings
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Sentinels a caller may test for with errors.Is.
 var (
 	// ErrCorrupt: something read from disk is not what was written.
 	ErrCorrupt = errors.New("postings are corrupt")
+	// ErrLost, an ErrCorrupt: nothing was found, but what there was may have
+	// been lost to damage that Salvage took away. It is said until MarkWhole.
+	ErrLost = fmt.Errorf("%w: lost to damage", ErrCorrupt)
 	// ErrClosed: the index was closed.
 	ErrClosed = errors.New("index is closed")
 	// ErrNewerFormat: the directory was written by a newer program; nothing

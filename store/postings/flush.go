@@ -138,19 +138,6 @@ func (t *tables) takeBucket(m *memtable, part int, es []entry, first *Hash, widt
 	return len(t.run)
 }
 
-// ingest makes tables and a meta row part of the database, all or nothing,
-// durable on return.
-func (x *Index) ingest(t *tables, m *meta) error {
-	paths, err := t.finish(m)
-	if err != nil {
-		return errors.Join(err, t.drop())
-	}
-	if err := x.db.Ingest(context.Background(), paths); err != nil {
-		return errors.Join(fmt.Errorf("ingest: %w", err), t.drop())
-	}
-	return nil
-}
-
 // readMeta returns the meta row, nil if there is none yet.
 func readMeta(r pebble.Reader) (*meta, error) {
 	b, closer, err := r.Get(metaKey)

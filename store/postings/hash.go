@@ -55,5 +55,8 @@ func (s *Secret) fingerprint() uint64 {
 func (h *Hash) top() uint16 { return binary.BigEndian.Uint16(h[:2]) }
 func (h *Hash) low() uint64 { return binary.BigEndian.Uint64(h[2:]) }
 
+// prefix are the first 64 bits.
+func (h *Hash) prefix() uint64 { return binary.BigEndian.Uint64(h[:8]) }
+
 // region is the part of the hash space the hash is in.
 func (h *Hash) region() int { return int(h[0]) }

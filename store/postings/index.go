@@ -85,8 +85,11 @@ type Index struct {
 
 	view atomic.Pointer[view]
 	meta atomic.Pointer[meta] // replaced under ingesting
-	// moving is odd while a region gets another width.
-	moving [regions]atomic.Uint32
+	// moving is odd while keys of a region are replaced by others.
+	moving  [regions]atomic.Uint32
+	moves   atomic.Uint64 // odd while those of any are
+	ingests ingests
+	readers sync.Pool // of *reader
 
 	putting sync.Mutex
 	lastPos uint64 // position of the last Put, written under putting and mu

@@ -40,6 +40,9 @@ func bucketKey(dst []byte, h *Hash, width uint) []byte {
 	return dst
 }
 
+// samePrefix tells whether two hashes are in one bucket at a width.
+func samePrefix(a, b *Hash, width uint) bool { return (a.prefix()^b.prefix())>>(64-width) == 0 }
+
 // suffixOf is the part of the hash that its bucket's key does not say.
 func suffixOf(h *Hash, width uint) uint64 { return h.low() & suffixMask(HashBits-width) }
 
@@ -89,6 +92,7 @@ type meta struct {
 	fingerprint uint64
 	flushed     uint64 // everything put at or below is in the buckets
 	regions     [regions]regionMeta
+	lost        spans // where postings may be missing
 }
 
 type regionMeta struct {
@@ -101,19 +105,30 @@ type regionMeta struct {
 // formatNumber of the keys and values.
 //
 //	1  buckets of Rice-coded runs, 256 regions
-const formatNumber = 1
+//	2  the meta row has lost spans; written only if there are some
+const formatNumber = 2
 
-// +--------+-------------+---------+---------------------------------+
-// | format | fingerprint | flushed | 256 × ( width | entries )       |
-// | uvarint| (8B, LE)    | uvarint |         (1B)    uvarint         |
-// +--------+-------------+---------+---------------------------------+
+// +--------+-------------+---------+--------------------------------+ - - - - - - - - - - - - - - - - - - - +
+// | format | fingerprint | flushed | 256 × ( width | entries )      | spans | spans × ( gap | last - first  |
+// | uvarint| (8B, LE)    | uvarint |         (1B)    uvarint        | uvarint          uvarint  uvarint )   |
+// +--------+-------------+---------+--------------------------------+ - - - - - - - - - - - - - - - - - - - +
+//
+// The dashed part is there from format 2 on. A gap is the distance from the
+// end of the span before, or from zero, to the first of the span.
 func (m *meta) encode() []byte {
-	b := binary.AppendUvarint(nil, formatNumber)
+	format := uint64(1)
+	if len(m.lost) > 0 {
+		format = 2
+	}
+	b := binary.AppendUvarint(nil, format)
 	b = binary.LittleEndian.AppendUint64(b, m.fingerprint)
 	b = binary.AppendUvarint(b, m.flushed)
 	for _, r := range m.regions {
 		b = append(b, byte(r.width))
 		b = binary.AppendUvarint(b, r.entries)
+	}
+	if format > 1 {
+		b = m.lost.encode(b)
 	}
 	return b
 }
@@ -127,7 +142,7 @@ func decodeMeta(b []byte) (*meta, error) {
 	if format > formatNumber {
 		return nil, fmt.Errorf("%w: %d, this program knows up to %d", ErrNewerFormat, format, formatNumber)
 	}
-	if format != formatNumber || len(b) < 8 {
+	if format < 1 || len(b) < 8 {
 		return nil, bad
 	}
 	m := &meta{fingerprint: binary.LittleEndian.Uint64(b)}
@@ -143,8 +158,32 @@ func decodeMeta(b []byte) (*meta, error) {
 			return nil, bad
 		}
 	}
+	if format > 1 {
+		if m.lost, b, ok = decodeSpans(b); !ok {
+			return nil, bad
+		}
+	}
 	if len(b) != 0 {
 		return nil, bad
 	}
 	return m, nil
+}
+
+// miss is the error, if any, of a lookup that found nothing for h.
+func (m *meta) miss(h *Hash) error {
+	if len(m.lost) > 0 && m.lost.has(h.prefix()) {
+		return fmt.Errorf("read bucket of %x: %w", *h, ErrLost)
+	}
+	return nil
+}
+
+// misses is miss for hashes of one bucket, and about the first without an
+// answer.
+func (m *meta) misses(answers [][]uint64, hs []Hash, order []int) error {
+	for _, i := range order {
+		if len(answers[i]) == 0 {
+			return m.miss(&hs[i])
+		}
+	}
+	return nil
 }

@@ -13,19 +13,24 @@ const mergerName = "signpost.postings.1"
 // newMerger makes the merge operator of buckets: union, less what alive says
 // is dead. Union takes operands in any order and any number of times. An ID
 // that is dead stays dead, so its entries may be dropped at any level, and
-// buckets need no tombstones.
+// buckets need no tombstones. A lookup gets its answer through it too: query.
 func newMerger(alive func(id uint64) bool) *pebble.Merger {
 	pool := &sync.Pool{New: func() any { return new(union) }}
+	finders := &sync.Pool{New: func() any { return new(finder) }}
 	return &pebble.Merger{
 		Name: mergerName,
 		Merge: func(key, value []byte) (pebble.ValueMerger, error) {
-			u := pool.Get().(*union)
-			u.pool, u.alive, u.n, u.decoded = pool, alive, 0, false
-			var err error
-			if u.width, err = keySuffixWidth(key); err != nil {
-				pool.Put(u)
+			width, err := keySuffixWidth(key)
+			if err != nil {
 				return nil, err
 			}
+			if isQuery(value) {
+				f := finders.Get().(*finder)
+				f.pool = finders
+				return f, f.begin(value, width, alive)
+			}
+			u := pool.Get().(*union)
+			u.pool, u.alive, u.n, u.decoded, u.width = pool, alive, 0, false, width
 			u.raw = append(u.raw[:0], value...)
 			return u, nil
 		},

@@ -71,7 +71,11 @@ func (x *Index) eventListener() *pebble.EventListener {
 			x.metrics.backgroundErrors.Inc()
 			log.Error("postings file is corrupt", "err", info)
 		},
-		CompactionEnd: func(pebble.CompactionInfo) { x.compacted.wake() },
+		CompactionBegin: func(pebble.CompactionInfo) { x.ingests.begun.Add(1) },
+		CompactionEnd: func(pebble.CompactionInfo) {
+			x.ingests.ended.Add(1)
+			x.compacted.wake()
+		},
 	}
 }
 

@@ -67,12 +67,10 @@ func (x *Index) rewrite(region int, width uint) error {
 		return errors.Join(fmt.Errorf("split region %d: %w", region, err), t.drop())
 	}
 	next.regions[region] = regionMeta{width: width, entries: entries}
-	x.moving[region].Add(1)
-	defer x.moving[region].Add(1)
-	if err := x.ingest(t, &next); err != nil {
+	err = x.ingestOver(t, &next, []int{region}, func(paths []string) error { return x.db.Ingest(context.Background(), paths) })
+	if err != nil {
 		return fmt.Errorf("split region %d: %w", region, err)
 	}
-	x.meta.Store(&next)
 	x.metrics.splits.Inc()
 	x.cfg.Logger.Debug("buckets split", "region", region, "width", width, "entries", entries)
 	return nil
