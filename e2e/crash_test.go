@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/api/admin"
 )
 
 // What one round of the crash story publishes.
@@ -47,7 +50,34 @@ func TestKillMidAdResumes(t *testing.T) {
 	for _, e := range s.effects {
 		untilIndexed(t, s.ix.Ingest, e.ad)
 	}
-	s.effectOf(func(effect) (bool, int) { return true, crashChunks * crashPerChunk }).mustFind(t, s.ix.Find, "in the end")
+	all := s.effectOf(func(effect) (bool, int) { return true, crashChunks * crashPerChunk })
+	all.mustFind(t, s.ix.Find, "in the end")
+	commandOK(t, "store", "compact", "--admin", s.ix.Admin)
+	commandOK(t, "store", "check", "--admin", s.ix.Admin)
+	all.mustFind(t, s.ix.Find, "after a compaction")
+	s.removeProvider()
+}
+
+// removeProvider: what the provider had is gone at once, and its space and
+// counts after a compaction.
+func (s *crashStory) removeProvider() {
+	s.t.Helper()
+	commandOK(s.t, "store", "remove-provider", s.c.id.String(), "--admin", s.ix.Admin)
+	none := make(index)
+	for _, e := range s.effects {
+		for _, mh := range e.mhs[:min(crashSample, len(e.mhs))] {
+			none.with("", []multihash.Multihash{mh})
+		}
+	}
+	none.mustFind(s.t, s.ix.Find, "after the provider was removed")
+	commandOK(s.t, "store", "compact", "--admin", s.ix.Admin)
+	var st admin.StoreStatus
+	if err := json.Unmarshal([]byte(commandOK(s.t, "store", "status", "--json", "--admin", s.ix.Admin).stdout), &st); err != nil {
+		s.t.Fatal(err)
+	}
+	if st.Postings != 0 || st.Records != 0 || st.Garbage != 0 || st.Bytes.Total <= 0 {
+		s.t.Errorf("store after its only provider was removed: %+v", st)
+	}
 }
 
 // crashStory is what the rounds have in common.
@@ -110,6 +140,7 @@ func (s *crashStory) crash(stallAt cid.Cid) {
 		}
 		return after[e.ad], len(e.mhs)
 	}).mustFind(s.t, s.ix.Find, fmt.Sprintf("round %d, right after the restart", s.round))
+	commandOK(s.t, "store", "check", "--admin", s.ix.Admin)
 	s.c.gate.letGo()
 	untilIndexed(s.t, s.ix.Ingest, s.c.head)
 }
