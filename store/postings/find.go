@@ -21,6 +21,7 @@ func (x *Index) AppendFind(dst []uint64, h Hash, limit int) ([]uint64, error) {
 		return dst, err
 	}
 	defer x.leave()
+	x.pace.lookup()
 	begin := len(dst)
 	v := x.acquire()
 	dst = v.find(dst, &h)
@@ -131,6 +132,7 @@ func (x *Index) FindBatch(hs []Hash, limit int) ([][]uint64, error) {
 		return nil, err
 	}
 	defer x.leave()
+	x.pace.lookup()
 	order := make([]int, len(hs))
 	for i := range order {
 		order[i] = i
