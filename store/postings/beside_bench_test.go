@@ -61,7 +61,7 @@ func beside(b *testing.B, n uint64, puts, lookups float64, paced bool) (speed fl
 		b.ReportMetric(0, "ns/op")
 		close(stop)
 		asking.Wait()
-		if lookups > 0 {
+		if len(took) > 0 {
 			slices.Sort(took)
 			for name, part := range map[string]float64{"p50-us": .5, "p99-us": .99, "p99.9-us": .999} {
 				b.ReportMetric(float64(took[int(float64(len(took))*part)].Microseconds()), name)
