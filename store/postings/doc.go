@@ -25,7 +25,8 @@
 // takes over, and it becomes sorted tables that are ingested at once with the
 // row that says up to where everything is there. There is no log here and
 // nothing is ever written through Pebble's memtable. Puts wait when both
-// memtables are full, flushes wait when level 0 is deep.
+// memtables are full, flushes wait when level 0 is deep, and while there are
+// lookups all of them give way (pacer): lookups want a processor at once.
 //
 // # Buckets
 //

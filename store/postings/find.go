@@ -24,6 +24,7 @@ func (x *Index) AppendFind(dst []uint64, h Hash, limit int) ([]uint64, error) {
 		return dst, err
 	}
 	defer x.leave()
+	x.pace.lookup()
 	begin := len(dst)
 	v := x.acquire()
 	dst = v.find(dst, &h)
@@ -168,6 +169,7 @@ func (x *Index) FindBatch(hs []Hash, limit int) ([][]uint64, error) {
 		return nil, err
 	}
 	defer x.leave()
+	x.pace.lookup()
 	order := make([]int, len(hs))
 	for i := range order {
 		order[i] = i

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -79,6 +80,7 @@ type Index struct {
 	opts    *pebble.Options
 	db      *pebble.DB
 	metrics *metrics
+	pace    *pacer
 
 	life   sync.RWMutex
 	closed bool
@@ -121,7 +123,8 @@ type job struct {
 // Open opens the index in cfg.Dir, or makes one. Puts above Flushed are not
 // in it and have to be repeated from the caller's log.
 func Open(cfg Config) (_ *Index, err error) {
-	x := &Index{cfg: cfg.withDefaults(), metrics: newMetrics()}
+	x := &Index{cfg: cfg.withDefaults(), metrics: newMetrics(), pace: newPacer()}
+	x.cfg.FS = pacedFS{x.cfg.FS, x.pace}
 	x.cond = sync.NewCond(&x.mu)
 	x.compacted.init()
 	x.opts = x.pebbleOptions()
@@ -264,8 +267,9 @@ func (x *Index) Flushed() uint64 { return x.meta.Load().flushed }
 // caller's log: above Flushed and what Flush sealed, and never lower than that
 // of the Put before. Several Puts may share a position.
 //
-// Put waits while both memtables are full. It fails if flushing fails; then
-// the same Put has to be repeated before any other, or the index closed.
+// Put waits while both memtables are full, and beside lookups for a part of the
+// time that is bounded. It fails if flushing fails; then the same Put has to be
+// repeated before any other, or the index closed.
 func (x *Index) Put(pos, id uint64, hs []Hash) error {
 	if err := x.enter(); err != nil {
 		return err
@@ -277,10 +281,16 @@ func (x *Index) Put(pos, id uint64, hs []Hash) error {
 		return err
 	}
 	for {
-		hs = hs[x.view.Load().active.put(id, hs):]
+		piece := hs[:min(len(hs), putPiece)]
+		x.pace.work(time.Duration(len(piece)) * putCost)
+		n := x.view.Load().active.put(id, piece)
+		hs = hs[n:]
 		if len(hs) == 0 {
 			x.torn = false
 			return nil
+		}
+		if n == len(piece) {
+			continue
 		}
 		x.torn = true
 		if err := x.turn(context.Background(), pos-1, pos); err != nil {

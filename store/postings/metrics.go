@@ -33,7 +33,10 @@ func (m *metrics) register(r prometheus.Registerer, x *Index) error {
 	}
 	m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "signpost_postings_bytes", Help: "Bytes of the buckets on disk.",
-	}, func() float64 { return float64(x.DiskBytes()) }))
+	}, func() float64 { return float64(x.DiskBytes()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "signpost_postings_paced_seconds_total", Help: "Time puts, flushes and compactions gave way to lookups.",
+		}, x.pace.pausedSeconds))
 	for i, c := range m.all {
 		if err := r.Register(c); err != nil {
 			for _, c := range m.all[:i] {

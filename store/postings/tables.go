@@ -16,6 +16,9 @@ type tables struct {
 	w     *sstable.Writer
 	size  int
 	paths []string
+	// closing gets the outcome of the table before w, which is completed and
+	// synced while the next is written; nil if there is none under way.
+	closing chan error
 	// Buffers.
 	run   []posting
 	key   []byte
@@ -46,13 +49,27 @@ func (t *tables) writer() (*sstable.Writer, error) {
 	return t.w, nil
 }
 
+// closeTable begins to complete the table. The error may be that of the one
+// before.
 func (t *tables) closeTable() error {
 	if t.w == nil {
 		return nil
 	}
-	w := t.w
-	t.w = nil
-	if err := w.Close(); err != nil {
+	err := t.awaitClosing()
+	w, done := t.w, make(chan error, 1)
+	t.w, t.closing = nil, done
+	go func() { done <- w.Close() }()
+	return err
+}
+
+// awaitClosing returns when no table is being closed.
+func (t *tables) awaitClosing() error {
+	if t.closing == nil {
+		return nil
+	}
+	err := <-t.closing
+	t.closing = nil
+	if err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
 	return nil
@@ -87,17 +104,15 @@ func (t *tables) finish(m *meta) ([]string, error) {
 	if err := w.Set(metaKey, m.encode()); err != nil {
 		return nil, fmt.Errorf("write table: %w", err)
 	}
-	return t.paths, t.closeTable()
+	return t.paths, errors.Join(t.closeTable(), t.awaitClosing())
 }
 
 // drop removes what was written and will not be ingested.
 func (t *tables) drop() error {
 	var errs []error
-	if t.w != nil {
-		// The file is removed: what closing says does not matter.
-		_ = t.w.Close()
-		t.w = nil
-	}
+	// The files are removed: what closing them says does not matter.
+	_ = t.closeTable()
+	_ = t.awaitClosing()
 	for _, path := range t.paths {
 		if err := t.x.cfg.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove table: %w", err))
