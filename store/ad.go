@@ -15,12 +15,14 @@ import (
 // was Put may be found before the Commit if its record already has metadata;
 // nothing else of the ad shows. An ad that was not committed, because of an
 // error or a crash, is begun again and then has the same outcome as if it had
-// been written once.
+// been written once. So is one begun before the store failed and recovered: its
+// Put and Commit give ErrFailed.
 //
 // An AdWriter is used by one goroutine. There is one writer a publisher at a
 // time; writers of different publishers may write the same record.
 type AdWriter struct {
 	s     *Store
+	life  uint64 // of the store, when the ad was begun
 	ad    Ad
 	mhs   []multihash.Multihash
 	hs    []postings.Hash // scratch
@@ -53,7 +55,7 @@ func (s *Store) Begin(ad Ad) (*AdWriter, error) {
 	}
 	ad.ContextID = slices.Clone(ad.ContextID)
 	ad.Metadata = slices.Clone(ad.Metadata)
-	return &AdWriter{s: s, ad: ad}, nil
+	return &AdWriter{s: s, life: s.lives, ad: ad}, nil
 }
 
 // Put adds multihashes to the ad's record. It keeps neither mhs nor what it
@@ -63,7 +65,7 @@ func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 	if w.ended {
 		return errEnded
 	}
-	if err := w.s.enterWrite(); err != nil {
+	if err := w.enter(); err != nil {
 		return err
 	}
 	defer w.s.exit()
@@ -94,8 +96,8 @@ func (w *AdWriter) put() error {
 	w.hs, w.table = dedupe(w.s.index.HashAll(w.hs[:0], w.mhs), w.table)
 	err = w.whileThawed(func() (err error) {
 		w.raw, err = w.s.logPostings(w.id, w.hs, w.raw)
-		if err == nil {
-			err = w.s.disk.err()
+		if failed := w.s.disk.err(); failed != nil {
+			return failed
 		}
 		return err
 	})
@@ -154,7 +156,7 @@ func (w *AdWriter) Commit(e Effect) (Seq, error) {
 	if w.ended {
 		return 0, errEnded
 	}
-	if err := w.s.enterWrite(); err != nil {
+	if err := w.enter(); err != nil {
 		return 0, err
 	}
 	defer w.s.exit()

@@ -65,8 +65,11 @@ func (a *aliveSet) remove(ids []uint64) {
 	}
 }
 
-// load reads the owner rows.
+// load reads the owner rows; what was known before is forgotten.
 func (a *aliveSet) load(r pebble.Reader) error {
+	a.mu.Lock()
+	a.pages = nil
+	a.mu.Unlock()
 	return scanPrefix(r, []byte{prefixOwner}, func(k, _ []byte) error {
 		rd := keyReader(prefixOwner, k)
 		id := rd.uint64()

@@ -83,6 +83,7 @@ func (s *Store) putLogged(id uint64, head, raw []byte, hs []postings.Hash) error
 
 // replayRows brings the rows' database up to the end of the log.
 func (s *Store) replayRows() error {
+	s.rowSeq = 0
 	if err := loadRow(s.db, []byte(keyLogSeq), decodeLogSeq, &s.rowSeq); err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func (s *Store) janitor(ctx context.Context, wake <-chan struct{}) {
 		case <-wake:
 		}
 		size := s.log.Size()
-		if size < s.logBytes {
+		if size < s.logBytes || s.disk.err() != nil {
 			continue
 		}
 		if err := s.tidyLog(ctx, size > 2*s.logBytes); err != nil && ctx.Err() == nil && s.disk.err() == nil {

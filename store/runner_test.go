@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,10 +63,17 @@ func (r *runner) step() error {
 	case n < 96:
 		return r.s.db.Flush()
 	case n < 97:
-		return r.s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
+		return r.compact()
 	default:
 		return nil
 	}
+}
+
+func (r *runner) compact() error {
+	ctx, cancel := r.s.whileWell(context.Background())
+	defer cancel()
+	err := r.s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+	return cmp.Or(r.s.disk.err(), err)
 }
 
 func (r *runner) current() *model { return r.after(r.ops) }
