@@ -94,11 +94,25 @@ func (s *chainSync) judge(ad *schema.Advertisement) (peer.ID, error) {
 	return provider, nil
 }
 
+// begin begins an ad as long as the store is the one the sync began with:
+// once it has recovered from a failure, older ads that were done may not be, and
+// this one would stand above a gap that no later scan would find. A writer
+// begun before that does no harm: its Put and Commit fail.
 func (s *chainSync) begin(ref store.AdRef, provider peer.ID, ad *schema.Advertisement) (*store.AdWriter, error) {
-	return s.i.cfg.Store.Begin(store.Ad{
+	w, err := s.i.cfg.Store.Begin(store.Ad{
 		AdRef: ref, Publisher: s.publisher, Provider: provider,
 		ContextID: ad.ContextID, Metadata: ad.Metadata,
 	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.recovered:
+		w.Abort()
+		return nil, fmt.Errorf("the store has recovered since this sync began: %w", store.ErrFailed)
+	default:
+		return w, nil
+	}
 }
 
 func (s *chainSync) commit(ref store.AdRef, provider peer.ID, ad *schema.Advertisement, e store.Effect) error {

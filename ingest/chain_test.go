@@ -176,7 +176,12 @@ type testNode struct {
 
 func openNode(t testing.TB, fs vfs.FS, chains ...*testChain) *testNode {
 	t.Helper()
-	st, err := store.Open(store.Config{Dir: "data", FS: fs, MemoryBytes: 64 << 20, SyncEvery: time.Millisecond})
+	return openNodeOn(t, store.Config{Dir: "data", FS: fs, MemoryBytes: 64 << 20, SyncEvery: time.Millisecond}, nil, chains...)
+}
+
+func openNodeOn(t testing.TB, cfg store.Config, mayPublish func(id, provider peer.ID) bool, chains ...*testChain) *testNode {
+	t.Helper()
+	st, err := store.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,8 +198,9 @@ func openNode(t testing.TB, fs vfs.FS, chains ...*testChain) *testNode {
 			}
 			return FromSource(ai.ID, c), nil
 		},
-		Failed:   func(_ peer.AddrInfo, head cid.Cid) { n.failed <- head },
-		RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
+		MayPublish: mayPublish,
+		Failed:     func(_ peer.AddrInfo, head cid.Cid) { n.failed <- head },
+		RetryMin:   time.Millisecond, RetryMax: 5 * time.Millisecond,
 		Logger: testLogger(t),
 	})
 	if err != nil {

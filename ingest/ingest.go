@@ -25,7 +25,9 @@
 //     that fails) stops the publisher at that ad and is retried with back-off;
 //     no other publisher waits for it.
 //  4. After a restart every publisher with pending ads, and every publisher
-//     with a known address, is synced without being announced again.
+//     with a known address, is synced without being announced again. So it is
+//     after the store has recovered from a failure, which loses what was not
+//     durable; a sync under way then is begun again.
 //
 // What is left to others: where postings go (package store), how bytes travel
 // (package ingest/ipnisync), who may publish (Config.Allow and
@@ -188,17 +190,28 @@ func Open(cfg Config) (*Ingester, error) {
 	}, nil
 }
 
-// Run resumes every known publisher and returns nil once ctx has ended and all
-// work has stopped.
+// Run resumes every known publisher, now and each time the store has recovered
+// from a failure, and returns nil once ctx has ended and all work has stopped.
 func (i *Ingester) Run(ctx context.Context) error {
+	for {
+		recovered := i.cfg.Store.Recovered()
+		i.resume()
+		select {
+		case <-recovered:
+			i.log.Info("store has recovered, all publishers are synced again")
+		case <-ctx.Done():
+			return i.Close()
+		}
+	}
+}
+
+func (i *Ingester) resume() {
 	for _, publisher := range i.cfg.Store.Publishers() {
 		err := i.enqueue(publisher, target{})
 		if err != nil && !errors.Is(err, ErrUnknownPublisher) && !errors.Is(err, ErrBusy) {
 			i.log.Debug("publisher not resumed", "publisher", publisher, "err", err)
 		}
 	}
-	<-ctx.Done()
-	return i.Close()
 }
 
 // Close stops all syncs and waits for them. It is safe to call twice.

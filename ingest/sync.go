@@ -36,6 +36,9 @@ type chainSync struct {
 	ads       *lru.Cache[cid.Cid, *schema.Advertisement]
 	decoder   *schema.ChunkDecoder
 	mark      cid.Cid // when the sync began: known even if another publisher's ledger entry hides it
+	// recovered is closed when the store has lost what was not durable since the
+	// sync began: what was read of it before may be wrong.
+	recovered <-chan struct{}
 }
 
 // syncOnce brings the store from what it has to the publisher's signed head.
@@ -57,6 +60,7 @@ func (i *Ingester) syncOnce(ctx context.Context, publisher peer.ID, t target) er
 	if err != nil {
 		return fmt.Errorf("dial publisher %s: %w", publisher, err)
 	}
+	recovered := i.cfg.Store.Recovered() // before anything is read of the chain
 	cache, err := lru.New[cid.Cid, *schema.Advertisement](adCacheAds)
 	if err != nil {
 		return err
@@ -66,6 +70,8 @@ func (i *Ingester) syncOnce(ctx context.Context, publisher peer.ID, t target) er
 		st:      i.status.entry(publisher),
 		decoder: schema.NewChunkDecoder(schema.DefaultLimits),
 		mark:    i.cfg.Store.Progress(publisher).Mark.Ad,
+
+		recovered: recovered,
 	}
 	s.st.begin()
 	err = s.run(ctx, t, known)

@@ -15,13 +15,15 @@ import (
 // was Put may be found before the Commit if its record already has metadata;
 // nothing else of the ad shows. An ad that was not committed, because of an
 // error or a crash, is begun again and then has the same outcome as if it had
-// been written once.
+// been written once. So is one begun before the store failed and recovered: its
+// Put and Commit give ErrFailed.
 //
 // An AdWriter is used by one goroutine. There is one writer a publisher at a
 // time; writers of different publishers may write the same record.
 type AdWriter struct {
-	s  *Store
-	ad Ad
+	s    *Store
+	life uint64 // of the store, when the ad was begun
+	ad   Ad
 
 	prepared bool
 	id       uint64   // record ID of the generation joined; 0: nothing may be added any more
@@ -49,7 +51,7 @@ func (s *Store) Begin(ad Ad) (*AdWriter, error) {
 	}
 	ad.ContextID = slices.Clone(ad.ContextID)
 	ad.Metadata = slices.Clone(ad.Metadata)
-	return &AdWriter{s: s, ad: ad}, nil
+	return &AdWriter{s: s, life: s.lives, ad: ad}, nil
 }
 
 // Put adds multihashes to the ad's record. It keeps neither mhs nor what it
@@ -59,7 +61,7 @@ func (w *AdWriter) Put(mhs []multihash.Multihash) error {
 	if w.ended {
 		return errEnded
 	}
-	if err := w.s.enterWrite(); err != nil {
+	if err := w.enter(); err != nil {
 		return err
 	}
 	defer w.s.exit()
@@ -90,10 +92,11 @@ func (w *AdWriter) put(mhs []multihash.Multihash) error {
 	buf.hs = w.s.index.HashAll(buf.hs[:0], mhs)
 	hs := buf.dedupe()
 	err = w.whileThawed(func() error {
-		if err := w.s.logPostings(w.id, hs); err != nil {
-			return err
+		err := w.s.logPostings(w.id, hs)
+		if failed := w.s.disk.err(); failed != nil {
+			return failed
 		}
-		return w.s.disk.err()
+		return err
 	})
 	if err != nil {
 		return err
@@ -150,7 +153,7 @@ func (w *AdWriter) Commit(e Effect) (Seq, error) {
 	if w.ended {
 		return 0, errEnded
 	}
-	if err := w.s.enterWrite(); err != nil {
+	if err := w.enter(); err != nil {
 		return 0, err
 	}
 	defer w.s.exit()

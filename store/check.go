@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/signpost-index/signpost/store/postings"
@@ -31,7 +32,9 @@ func (s *Store) Check(ctx context.Context, fn func(Damage) error) error {
 		return err
 	}
 	defer s.exit()
-	if err := s.check(ctx, fn); err != nil {
+	ctx, cancel := s.whileWell(ctx) // or it would hold off the recovery
+	defer cancel()
+	if err := errors.Join(s.check(ctx, fn), context.Cause(ctx)); err != nil {
 		return fmt.Errorf("check store: %w", err)
 	}
 	return nil

@@ -28,7 +28,7 @@ func (w *AdWriter) PutTo(mhs []multihash.Multihash, cursor []byte) error {
 	if err := w.Put(mhs); err != nil || w.id == 0 {
 		return err
 	}
-	if err := w.s.enterWrite(); err != nil {
+	if err := w.enter(); err != nil {
 		return err
 	}
 	defer w.s.exit()
@@ -49,7 +49,7 @@ func (w *AdWriter) Resume() (cursor []byte, err error) {
 	if w.ended || w.prepared {
 		return nil, errEnded
 	}
-	if err := w.s.enter(); err != nil {
+	if err := w.enter(); err != nil {
 		return nil, err
 	}
 	defer w.s.exit()

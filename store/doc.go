@@ -25,7 +25,10 @@
 //
 //  6. A find never writes, and its answer is that of one moment (find.go).
 //
-//  7. After a failed write nothing is written any more: ErrFailed (failstop.go).
+//  7. After a failed write nothing is written any more, and finds go on:
+//     ErrFailed (failstop.go). When writing works again, and there is room if it
+//     was room that lacked, the store goes on by itself from exactly what was
+//     durable (heal.go).
 //
 //  8. What is read from disk is checked: a row that no code of ours wrote is
 //     ErrCorrupt, never a panic.

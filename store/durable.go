@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,11 +39,21 @@ type syncer struct {
 	syncing time.Time     // the same for the sync under way
 	moved   chan struct{} // closed and replaced when durable moves
 	stopped bool          // durable will not move again
+	disk    *failStop     // of this life
+	lost    []span        // commits that failures have lost, ascending
 
 	reading sync.RWMutex     // held while the snapshot is read, or replaced
 	snap    *pebble.Snapshot // the durable state
 	dying   []dying          // by commits that are not durable
 }
+
+// span is the commits with from < Seq ≤ to.
+type span struct{ from, to Seq }
+
+// maxLost bounds how many spans are remembered. Of the two oldest one is made,
+// so that of the commits between them, long forgotten by everybody, the answer
+// is ErrFailed too.
+const maxLost = 100
 
 // dying are record IDs that are dead once a commit is durable.
 type dying struct {
@@ -51,16 +62,53 @@ type dying struct {
 }
 
 func startSyncer(s *Store) *syncer {
-	y := &syncer{
-		s:     s,
-		kick:  make(chan struct{}, 1),
-		quit:  make(chan struct{}),
-		done:  make(chan struct{}),
-		snap:  s.db.NewSnapshot(),
-		moved: make(chan struct{}),
-	}
-	go y.run()
+	y := &syncer{s: s, kick: make(chan struct{}, 1), moved: make(chan struct{})}
+	y.start()
 	return y
+}
+
+// start begins a life: what is in the database is durable.
+func (y *syncer) start() {
+	y.disk, y.snap = y.s.disk, y.s.db.NewSnapshot()
+	y.quit, y.done = make(chan struct{}), make(chan struct{})
+	go y.run()
+}
+
+// suspend ends the background work of a life that failed. The caller holds
+// Store.life, as for resume.
+func (y *syncer) suspend() error {
+	close(y.quit)
+	<-y.done
+	snap := y.snap
+	y.snap = nil
+	return snap.Close()
+}
+
+// resume begins the next life, and returns how many commits the one before had
+// that are lost. Numbers go on behind theirs.
+func (y *syncer) resume() (lost Seq) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.start()
+	y.unsynced.Store(0)
+	y.dying, y.waiting, y.syncing = nil, time.Time{}, time.Time{}
+	lost = y.seq - y.durable
+	if lost > 0 {
+		y.lost = append(y.lost, span{y.durable, y.seq})
+		if len(y.lost) > maxLost {
+			y.lost[1].from = y.lost[0].from
+			y.lost = slices.Delete(y.lost, 0, 1)
+		}
+	}
+	y.durable = y.seq
+	close(y.moved)
+	y.moved = make(chan struct{})
+	return lost
+}
+
+// wasLost tells whether a failure has lost a commit. The caller holds mu.
+func (y *syncer) wasLost(seq Seq) bool {
+	return slices.ContainsFunc(y.lost, func(l span) bool { return l.from < seq && seq <= l.to })
 }
 
 func (y *syncer) run() {
@@ -118,13 +166,14 @@ func (y *syncer) sync() error {
 	defer y.one.Unlock()
 	start := time.Now()
 	seq, snap := y.capture()
-	_, err := y.s.log.Sync()
+	pos, err := y.s.log.Sync()
 	if err == nil {
 		err = y.s.disk.err()
 	}
 	if err != nil {
 		return errors.Join(err, snap.Close())
 	}
+	y.s.isSafe(pos)
 	y.s.metrics.syncSeconds.Observe(time.Since(start).Seconds())
 	return y.publish(seq, snap).Close()
 }
@@ -163,15 +212,16 @@ func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
 	return old
 }
 
-// stop ends the background work and wakes all who wait.
-func (y *syncer) stop() error {
-	close(y.quit)
-	<-y.done
+// stop ends the background work for good and wakes all who wait.
+func (y *syncer) stop() (err error) {
+	if y.snap != nil {
+		err = y.suspend()
+	}
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.stopped = true
 	close(y.moved)
-	return y.snap.Close()
+	return err
 }
 
 // lag is the age of the oldest commit that is not durable.
@@ -194,26 +244,30 @@ func (y *syncer) read(fn func(pebble.Reader) error) error {
 }
 
 // Durable returns the last commit that survives power loss, and with it all
-// before.
+// before, less those of which WaitDurable says ErrFailed.
 func (s *Store) Durable() Seq {
 	s.syncer.mu.RLock()
 	defer s.syncer.mu.RUnlock()
 	return s.syncer.durable
 }
 
-// WaitDurable returns nil when commit seq and all before are durable. It does
-// not hasten the sync. Errors: ctx's, ErrFailed when that will not happen any
-// more, ErrClosed.
+// WaitDurable returns nil when commit seq and all before are durable, less
+// those that a failure has lost. It does not hasten the sync. Errors: ctx's;
+// ErrFailed when the commit is lost, or not durable yet in a store that has
+// failed; ErrClosed.
 func (s *Store) WaitDurable(ctx context.Context, seq Seq) error {
 	y := s.syncer
 	for {
 		y.mu.RLock()
-		durable, stopped, moved := y.durable, y.stopped, y.moved
+		durable, lost, stopped, moved, disk := y.durable, y.wasLost(seq), y.stopped, y.moved, y.disk
 		y.mu.RUnlock()
+		if lost {
+			return fmt.Errorf("commit %d was lost: %w", seq, ErrFailed)
+		}
 		if durable >= seq {
 			return nil
 		}
-		if err := s.disk.err(); err != nil {
+		if err := disk.err(); err != nil {
 			return err
 		}
 		if stopped {
@@ -221,7 +275,7 @@ func (s *Store) WaitDurable(ctx context.Context, seq Seq) error {
 		}
 		select {
 		case <-moved:
-		case <-s.disk.failed:
+		case <-disk.failed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

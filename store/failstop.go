@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -26,6 +28,9 @@ import (
 //
 // A failed sync counts as a failed write: what it should have covered may be
 // lost for good, so nothing after it may be called durable.
+//
+// A store may stay failed for long, and compactions that go on would fill the
+// memory: after rest they stand still, until release makes them fail.
 type failStop struct {
 	vfs.FS
 	after  *vfs.MemFS // files created after the failure
@@ -35,10 +40,45 @@ type failStop struct {
 	// beforeTable is called before a table is created: what a table says must
 	// be durable in the log first.
 	beforeTable func() error
+
+	resting  chan struct{} // closed by rest
+	released chan struct{} // closed by release
+	free     sync.Once
 }
 
 func newFailStop(fs vfs.FS, onFail func(error)) *failStop {
-	return &failStop{FS: fs, after: vfs.NewMem(), failed: make(chan struct{}), onFail: onFail}
+	return &failStop{FS: fs, after: vfs.NewMem(), failed: make(chan struct{}), onFail: onFail,
+		resting: make(chan struct{}), released: make(chan struct{})}
+}
+
+// rest has compactions stand still, after a failure. It is called once.
+func (f *failStop) rest() { close(f.resting) }
+
+// release has compactions that stand still, and later ones, fail.
+func (f *failStop) release() { f.free.Do(func() { close(f.released) }) }
+
+// errReleased ends a compaction of a failed store.
+var errReleased = fmt.Errorf("%w: compaction was given up", ErrFailed)
+
+// stand holds a compaction up until release; nil before rest. Pebble tries a
+// failed compaction again at once, so a failure takes a moment.
+func (f *failStop) stand() error {
+	select {
+	case <-f.resting:
+	default:
+		return nil
+	}
+	<-f.released
+	time.Sleep(releasePause)
+	return errReleased
+}
+
+const releasePause = 5 * time.Millisecond
+
+// isCompaction tells compactions from flushes, by what Pebble says of the
+// files it creates (compaction.go, getDiskWriteCategoryForCompaction).
+func isCompaction(c vfs.DiskWriteCategory) bool {
+	return c == "pebble-compaction" || c == "pebble-blob-file-rewrite"
 }
 
 // err is nil, or wraps ErrFailed and the first failure.
@@ -65,15 +105,37 @@ func isTable(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
-func (f *failStop) createAfter(name string) (vfs.File, error) {
+func (f *failStop) createAfter(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if isCompaction(category) {
+		if err := f.stand(); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.after.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, err
 	}
-	return f.after.Create(name, vfs.WriteCategoryUnspecified)
+	file, err := f.after.Create(name, category)
+	if err != nil || !isCompaction(category) {
+		return file, err
+	}
+	return &standingFile{file, f}, nil
 }
 
-func (f *failStop) wrap(file vfs.File, name string) vfs.File {
-	return &failStopFile{File: file, fs: f, name: name, table: isTable(name)}
+// standingFile is a file of a compaction in a failed store.
+type standingFile struct {
+	vfs.File
+	fs *failStop
+}
+
+func (f *standingFile) Write(p []byte) (int, error) {
+	if err := f.fs.stand(); err != nil {
+		return 0, err
+	}
+	return f.File.Write(p)
+}
+
+func (f *failStop) wrap(file vfs.File, name string, category vfs.DiskWriteCategory) vfs.File {
+	return &failStopFile{File: file, fs: f, name: name, table: isTable(name), compaction: isCompaction(category)}
 }
 
 func (f *failStop) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
@@ -90,11 +152,11 @@ func (f *failStop) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 			}
 		}
 		if err == nil {
-			return f.wrap(file, name), nil
+			return f.wrap(file, name, category), nil
 		}
 		f.stop("create", name, err)
 	}
-	return f.createAfter(name)
+	return f.createAfter(name, category)
 }
 
 // isManifest tells files whose name must be on disk before Pebble makes the
@@ -108,22 +170,22 @@ func (f *failStop) ReuseForWrite(oldname, newname string, category vfs.DiskWrite
 	if !f.stopped() {
 		file, err := f.FS.ReuseForWrite(oldname, newname, category)
 		if err == nil {
-			return f.wrap(file, newname), nil
+			return f.wrap(file, newname, category), nil
 		}
 		f.stop("reuse", oldname, err)
 	}
-	return f.createAfter(newname)
+	return f.createAfter(newname, category)
 }
 
 func (f *failStop) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
 	if !f.stopped() {
 		file, err := f.FS.OpenReadWrite(name, category, opts...)
 		if err == nil {
-			return f.wrap(file, name), nil
+			return f.wrap(file, name, category), nil
 		}
 		f.stop("open", name, err)
 	}
-	return f.createAfter(name)
+	return f.createAfter(name, category)
 }
 
 func (f *failStop) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -140,7 +202,7 @@ func (f *failStop) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.wrap(file, name), nil
+	return f.wrap(file, name, vfs.WriteCategoryUnspecified), nil
 }
 
 func (f *failStop) Remove(name string) error {
@@ -189,7 +251,7 @@ func (f *failStop) copyAfter(oldname, newname string) error {
 		return err
 	}
 	defer from.Close()
-	to, err := f.createAfter(newname)
+	to, err := f.createAfter(newname, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
@@ -211,9 +273,10 @@ func (f *failStop) Unwrap() vfs.FS { return f.FS }
 // failStopFile is a file opened while the disk was well.
 type failStopFile struct {
 	vfs.File
-	fs    *failStop
-	name  string
-	table bool
+	fs         *failStop
+	name       string
+	table      bool
+	compaction bool
 }
 
 // write carries out one write operation, or drops it after the failure.
@@ -221,6 +284,11 @@ type failStopFile struct {
 func (f *failStopFile) write(op string, do func() error) error {
 	if f.fs.stopped() && !f.table {
 		return nil
+	}
+	if f.compaction {
+		if err := f.fs.stand(); err != nil {
+			return err
+		}
 	}
 	err := do()
 	if err == nil {

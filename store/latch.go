@@ -20,11 +20,12 @@ func decodeLatch(b []byte) (time.Time, error) {
 
 func (s *Store) loadLatch() error {
 	at, ok, err := getRow(s.db, []byte(keyFrozen), decodeLatch)
-	if ok {
-		s.latched, s.frozenTime = true, at
-		s.frozen.Store(true)
+	if err != nil {
+		return err
 	}
-	return err
+	s.latched, s.frozenTime = ok, at
+	s.frozen.Store(ok)
+	return nil
 }
 
 // Frozen tells whether the latch is set and on disk.

@@ -78,6 +78,7 @@ func (s *Store) putLogged(id uint64, head []byte, hs []postings.Hash) error {
 
 // replayRows brings the rows' database up to the end of the log.
 func (s *Store) replayRows() error {
+	s.rowSeq = 0
 	if err := loadRow(s.db, []byte(keyLogSeq), decodeLogSeq, &s.rowSeq); err != nil {
 		return err
 	}
@@ -179,7 +180,7 @@ func (s *Store) janitor(ctx context.Context, wake <-chan struct{}) {
 		case <-wake:
 		}
 		size, now := s.log.Size(), state{s.log.Next(), s.index.Flushed()}
-		if size < s.logBytes || now == seen {
+		if size < s.logBytes || now == seen || s.disk.err() != nil {
 			continue
 		}
 		seen = now

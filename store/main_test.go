@@ -28,9 +28,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2.(*ConcurrencyLimitScheduler).periodicGranter"))
 }
 
-// testConfig is a store in memory that syncs only when it is told to.
+// testConfig is a store in memory that syncs only when it is told to, and
+// after a failure stays as it is.
 func testConfig(fs vfs.FS) Config {
-	cfg := Config{Dir: "data", FS: fs, MemoryBytes: 1, SyncEvery: time.Hour, SyncBytes: 1 << 40, lockPatience: time.Millisecond}
+	cfg := Config{Dir: "data", FS: fs, MemoryBytes: 1, SyncEvery: time.Hour, SyncBytes: 1 << 40, lockPatience: time.Millisecond,
+		healMin: time.Hour, healMax: time.Hour}
 	if *verbose {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

@@ -17,6 +17,7 @@ type metrics struct {
 	stalls           prometheus.Counter
 	reclaimed        prometheus.Counter
 	failed           prometheus.Gauge
+	recoveries       prometheus.Counter
 	noSpace          prometheus.Gauge
 	syncSeconds      prometheus.Histogram
 
@@ -38,7 +39,8 @@ func newMetrics() *metrics {
 		reclaimed:        counter("reclaimed_total", "Postings of removed records whose space was given back."),
 		stalls:           counter("write_stalls_total", "Times writes waited for the database to catch up."),
 		failed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "signpost_store_failed",
-			Help: "1 after a failed write: the store takes no writes until it is opened again."}),
+			Help: "1 after a failed write: the store takes no writes until the disk is well."}),
+		recoveries: counter("recoveries_total", "Times the store went on after a failed write."),
 		noSpace: prometheus.NewGauge(prometheus.GaugeOpts{Name: "signpost_store_no_space",
 			Help: "1 while less than the reserve is free on the disk: no content is taken."}),
 		syncSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "signpost_store_sync_seconds",
@@ -55,7 +57,7 @@ func (m *metrics) register(s *Store) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "signpost_store_" + name, Help: help}, f)
 	}
 	all := []prometheus.Collector{
-		m.puts, m.commits, m.finds, m.readErrors, m.backgroundErrors, m.stalls, m.reclaimed, m.failed, m.noSpace, m.syncSeconds,
+		m.puts, m.commits, m.finds, m.readErrors, m.backgroundErrors, m.stalls, m.reclaimed, m.failed, m.recoveries, m.noSpace, m.syncSeconds,
 		gauge("disk_bytes", "Bytes on disk, write-ahead log included.", func() float64 { return float64(s.DiskUsage()) }),
 		gauge("durable_lag_seconds", "Age of the oldest commit that is not durable.", func() float64 { return s.syncer.lag().Seconds() }),
 		gauge("garbage_postings", "Postings of removed records whose space is not given back yet.", func() float64 { t, _ := s.Counts(); return float64(t.Garbage) }),

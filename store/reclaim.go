@@ -175,7 +175,9 @@ func (s *Store) Compact(ctx context.Context) error {
 	}
 	defer s.exit()
 	start := time.Now()
-	if err := s.compact(ctx); err != nil {
+	ctx, cancel := s.whileWell(ctx)
+	defer cancel()
+	if err := errors.Join(s.compact(ctx), context.Cause(ctx)); err != nil {
 		return fmt.Errorf("compact store: %w", err)
 	}
 	s.cfg.Logger.Info("compacted store", "bytes", s.diskUsage(), "elapsed", time.Since(start))

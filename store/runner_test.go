@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,10 +67,17 @@ func (r *runner) step() error {
 	case n < 96:
 		return r.s.db.Flush()
 	case n < 97:
-		return r.s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
+		return r.compact()
 	default:
 		return nil
 	}
+}
+
+func (r *runner) compact() error {
+	ctx, cancel := r.s.whileWell(context.Background())
+	defer cancel()
+	err := r.s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+	return cmp.Or(r.s.disk.err(), err)
 }
 
 func (r *runner) current() *model { return r.after(r.ops) }
@@ -204,10 +212,15 @@ func (r *runner) removeProvider() error {
 }
 
 func (r *runner) reclaim() error {
-	if err := r.s.sweepRemoved(context.Background()); err != nil {
+	ctx, cancel := r.s.whileWell(context.Background())
+	defer cancel()
+	if err := r.s.sweepRemoved(ctx); err != nil {
 		return err
 	}
-	return r.s.reclaim(context.Background())
+	if err := r.s.reclaim(ctx); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return nil
 }
 
 func (r *runner) freeze() error {

@@ -101,6 +101,16 @@ func (w *space) refresh() {
 	}
 }
 
+// now is err after a fresh look.
+func (w *space) now() error {
+	if w.reserve == 0 {
+		return nil
+	}
+	w.due.Store(0)
+	w.look()
+	return w.err()
+}
+
 // look measures free space. A file system that cannot say has enough; after
 // another error what was seen before holds.
 func (w *space) look() {

@@ -41,8 +41,9 @@ var (
 	// content is not taken. Nothing was added; try again later.
 	ErrNoSpace = errors.New("no space for content")
 	// ErrFailed: a write to disk failed. Finds go on; nothing is written any
-	// more until the store is closed and opened again, which finds it as a
-	// crash at the failure would have left it.
+	// more until the disk is well again. Then the store goes on by itself, from
+	// what was durable (heal.go); see Recovered. Opening it anew instead finds it
+	// as a crash at the failure would have left it.
 	ErrFailed = errors.New("store stopped after a failed write")
 	// ErrOtherSecret: the directory was made with another Config.Secret.
 	ErrOtherSecret = errors.New("store belongs to another secret")
@@ -81,10 +82,11 @@ type Config struct {
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics
 
-	lockPatience time.Duration // tests shorten it
-	maxFound     int           // tests lower it
-	minReclaim   uint64        // tests lower it
-	onReclaimed  func()        // tests wait for a pass that began by itself
+	lockPatience     time.Duration // tests shorten it
+	maxFound         int           // tests lower it
+	minReclaim       uint64        // tests lower it
+	healMin, healMax time.Duration // tests change them
+	onReclaimed      func()        // tests wait for a pass that began by itself
 }
 
 // Defaults of Config.
@@ -123,6 +125,9 @@ func (c Config) withDefaults() Config {
 	if c.minReclaim == 0 {
 		c.minReclaim = minReclaim
 	}
+	if c.healMin == 0 {
+		c.healMin, c.healMax = healMin, healMax
+	}
 	if c.maxFound == 0 {
 		c.maxFound = defaultMaxFound
 	}
@@ -132,8 +137,8 @@ func (c Config) withDefaults() Config {
 // Store is an open data directory. It is safe for concurrent use.
 //
 // Locks, in the order they are taken: life (held for reading by every method,
-// for writing by Close), admin (one Freeze, Unfreeze, Assign or Unassign at a
-// time, until it is on disk), latch (held for reading while postings are
+// for writing by Close and while the parts are opened anew), admin (one Freeze,
+// Unfreeze, Assign or Unassign at a time, until it is on disk), latch (held for reading while postings are
 // written), mu (one change of rows at a time), view (what readers see).
 // publishers and frozenTime are written under mu and view, so either is enough
 // to read them.
@@ -151,8 +156,15 @@ type Store struct {
 	metrics *metrics
 	syncer  *syncer
 
-	life   sync.RWMutex
-	closed bool
+	life      sync.RWMutex
+	closed    bool
+	lives     uint64        // how often the parts were opened anew
+	down      error         // why they are not open: ErrFailed
+	recovered chan struct{} // closed and replaced with each life
+
+	safe      atomic.Uint64 // the log is durable below, for certain
+	stopWatch context.CancelFunc
+	watcher   sync.WaitGroup
 
 	admin sync.Mutex
 
@@ -232,21 +244,21 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		}
 	}
 	s := &Store{
-		cfg:         cfg,
-		lock:        lock,
-		metrics:     newMetrics(),
-		publishers:  make(map[peer.ID]*publisher),
-		assignments: make(map[peer.ID]Assignment),
-		tidy:        make(chan struct{}, 1),
-		garbage:     make(chan struct{}, 1),
-		peers:       newPeerTable(),
-		keySecret:   sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
-		logBytes:    max(cfg.MemoryBytes/4, minLogBytes),
+		cfg:       cfg,
+		lock:      lock,
+		metrics:   newMetrics(),
+		tidy:      make(chan struct{}, 1),
+		logBytes:  max(cfg.MemoryBytes/4, minLogBytes),
+		garbage:   make(chan struct{}, 1),
+		keySecret: sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
+		recovered: make(chan struct{}),
 	}
 	s.space = newSpace(cfg, s.metrics.noSpace)
-	s.disk = newFailStop(cfg.FS, s.onFailure)
-	s.disk.beforeTable = s.syncLog
+	s.disk = s.newDisk()
 	if err := s.openParts(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
+	}
+	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
 	}
 	cfg.Logger.Info("opened store", "dir", cfg.Dir, "publishers", len(s.publishers),
@@ -255,15 +267,25 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 	return s, nil
 }
 
-// openParts opens the rows, the log and the index, in this order, and brings
-// the rows and then the index up to the end of the log: the index's compactions
-// ask which record IDs are dead, which the rows tell.
+// newDisk is the disk of one life.
+func (s *Store) newDisk() *failStop {
+	disk := newFailStop(s.cfg.FS, s.onFailure)
+	disk.beforeTable = s.syncLog
+	return disk
+}
+
+// openParts opens the rows, the log and the index, in this order, brings the
+// rows and then the index up to the end of the log, as the index's compactions
+// ask which record IDs are dead, which the rows tell, and loads what is kept
+// in memory. All that was read is durable: so is all a log replays.
 func (s *Store) openParts() (err error) {
 	fs, dir := s.disk, s.cfg.Dir
 	if s.db, err = pebble.Open(fs.PathJoin(dir, "rows"), s.pebbleOptions()); err != nil {
 		return err
 	}
-	if s.log, err = wal.Open(wal.Config{FS: fs, Dir: fs.PathJoin(dir, "log"), SegmentBytes: min(s.logBytes/logSegments, 64<<20), Logger: s.cfg.Logger}); err != nil {
+	s.log, err = wal.Open(wal.Config{FS: fs, Dir: fs.PathJoin(dir, "log"), Before: wal.Pos(s.safe.Load()),
+		SegmentBytes: min(s.logBytes/logSegments, 64<<20), Logger: s.cfg.Logger})
+	if err != nil {
 		return err
 	}
 	s.logged.Store(s.log)
@@ -288,7 +310,10 @@ func (s *Store) openParts() (err error) {
 	if err := s.replayPostings(); err != nil {
 		return err
 	}
-	return s.start()
+	if err := s.syncLog(); err != nil {
+		return err
+	}
+	return s.load()
 }
 
 // syncLog makes the log durable, unless it is. A table written before there is
@@ -299,17 +324,38 @@ func (s *Store) syncLog() error {
 	if log == nil {
 		return nil
 	}
-	if log.Durable() < log.Next() {
-		if _, err := log.Sync(); err != nil {
+	durable := log.Durable()
+	if durable < log.Next() {
+		var err error
+		if durable, err = log.Sync(); err != nil {
 			return err
 		}
 	}
-	return s.disk.err()
+	if err := s.disk.err(); err != nil {
+		return err
+	}
+	s.isSafe(durable)
+	return nil
+}
+
+// isSafe notes that the log is durable below pos. No sync before the call has
+// failed.
+func (s *Store) isSafe(pos wal.Pos) {
+	for {
+		safe := s.safe.Load()
+		if safe >= uint64(pos) || s.safe.CompareAndSwap(safe, uint64(pos)) {
+			return
+		}
+	}
 }
 
 // closeParts closes what openParts has opened.
 func (s *Store) closeParts() error {
 	var errs []error
+	defer func() {
+		s.index, s.db, s.log = nil, nil, nil
+		s.logged.Store(nil)
+	}()
 	if s.index != nil {
 		errs = append(errs, s.index.Close())
 	}
@@ -329,27 +375,39 @@ func hashSecret(secret []byte) (key postings.Secret) {
 	return key
 }
 
-// start loads what is kept in memory and starts the syncer. All that was read
-// is durable: so is all a log replays.
+// start starts the background work of a store that was just opened.
 func (s *Store) start() error {
-	if err := s.disk.err(); err != nil {
-		return err
-	}
-	if err := s.load(); err != nil {
-		return err
-	}
 	s.syncer = startSyncer(s)
 	if err := s.metrics.register(s); err != nil {
 		return errors.Join(err, s.syncer.stop())
 	}
+	s.startJanitor()
+	ctx, stop := context.WithCancel(context.Background())
+	s.stopWatch = stop
+	s.watcher.Go(func() { s.watch(ctx) })
+	return nil
+}
+
+func (s *Store) startJanitor() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stopTidy = stop
 	s.janitors.Go(func() { s.janitor(ctx, s.tidy) })
 	s.janitors.Go(func() { s.reclaimer(ctx, s.garbage) })
-	return nil
 }
 
-func (s *Store) load() error {
+// load reads what is kept in memory, in place of what was there before. After
+// an error the store is not used.
+func (s *Store) load() (err error) {
+	s.view.Lock() // some methods take only this one
+	defer s.view.Unlock()
+	publishers, assignments := s.publishers, s.assignments
+	s.publishers, s.assignments = make(map[peer.ID]*publisher), make(map[peer.ID]Assignment)
+	defer func() {
+		if err != nil {
+			s.publishers, s.assignments = publishers, assignments
+		}
+	}()
+	s.totals = totals{}
 	if err := loadRow(s.db, []byte(keyTotals), decodeTotals, &s.totals); err != nil {
 		return err
 	}
@@ -357,6 +415,7 @@ func (s *Store) load() error {
 	if err := s.ids.load(s.db); err != nil {
 		return err
 	}
+	s.peers = newPeerTable()
 	if err := s.peers.load(s.db); err != nil {
 		return err
 	}
@@ -414,6 +473,8 @@ func (s *Store) setSwept(id peer.ID, swept Position) {
 // Close makes everything durable and closes the store. Methods that are under
 // way end first; later ones give ErrClosed. Closing twice is fine.
 func (s *Store) Close() error {
+	s.stopWatch()
+	s.watcher.Wait() // it takes life
 	s.life.Lock()
 	defer s.life.Unlock()
 	if s.closed {
@@ -422,12 +483,14 @@ func (s *Store) Close() error {
 	s.closed = true
 	start := time.Now()
 	s.metrics.unregister(s.cfg.Registerer)
-	err := s.disk.err()
+	err := s.down
 	if err == nil {
-		err = s.syncer.sync()
+		if err = s.disk.err(); err == nil {
+			err = s.syncer.sync()
+		}
+		s.stopTidy()
+		s.janitors.Wait()
 	}
-	s.stopTidy()
-	s.janitors.Wait()
 	err = errors.Join(err, s.syncer.stop(), s.closeParts(), s.lock.Close())
 	s.cfg.Logger.Info("closed store", "dir", s.cfg.Dir, "elapsed", time.Since(start), "err", err)
 	return err
@@ -436,11 +499,14 @@ func (s *Store) Close() error {
 // enter is called first by every exported method, exit last.
 func (s *Store) enter() error {
 	s.life.RLock()
+	err := s.down
 	if s.closed {
-		s.life.RUnlock()
-		return ErrClosed
+		err = ErrClosed
 	}
-	return nil
+	if err != nil {
+		s.life.RUnlock()
+	}
+	return err
 }
 
 // enterWrite is enter for methods that write.
@@ -459,7 +525,7 @@ func (s *Store) exit() { s.life.RUnlock() }
 
 func (s *Store) onFailure(err error) {
 	s.metrics.failed.Set(1)
-	s.cfg.Logger.Error("write to disk failed, store takes no writes until it is opened again", "dir", s.cfg.Dir, "err", err)
+	s.cfg.Logger.Error("write to disk failed: lookups go on, writes when the disk is well again", "dir", s.cfg.Dir, "err", err)
 }
 
 // frozenAt is the durable contiguous mark a publisher had when the latch fell.

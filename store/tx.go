@@ -26,6 +26,9 @@ type tx struct {
 func (s *Store) update(fn func(*tx) error) (Seq, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.disk.err(); err != nil {
+		return 0, err // nothing may begin after rest
+	}
 	t := &tx{s: s, b: s.db.NewIndexedBatch(), ids: s.ids, totals: s.totals}
 	err := fn(t)
 	if err == nil {

@@ -239,6 +239,10 @@ func (x *Index) Close() error {
 	return nil
 }
 
+// Halt ends flushing for good: Puts and Flushes that wait for it, and later
+// ones that would, give ErrClosed. Lookups go on until Close.
+func (x *Index) Halt() { x.stop() }
+
 // enter holds off Close until leave.
 func (x *Index) enter() error {
 	x.life.RLock()

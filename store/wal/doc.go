@@ -85,6 +85,7 @@
 // The tail is not cut off. The next segment begins at the position where it
 // starts, which from then on says where the segment before ends; bytes behind
 // that are never looked at again, and a file shorter than that is ErrCorrupt.
+// Config.Before makes a tail of what was written and never durable.
 //
 // # Errors
 //

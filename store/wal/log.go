@@ -21,6 +21,12 @@ type Config struct {
 	// SegmentBytes is the size at which a segment is complete; it may be passed
 	// by a buffer (4 MiB) or one frame. 0: 64 MiB.
 	SegmentBytes int64
+	// Before leaves out what stands at and above it, as if it were a torn tail.
+	// It is for a process that goes on after a failed sync: it is the last
+	// position that a Sync that was not failed returned. What is above cannot be
+	// trusted, even if it can be read: it may be in the system's memory only, and
+	// no later sync need write it. 0: everything is taken.
+	Before Pos
 	// Logger hears of torn tails and failures; nil: nobody.
 	Logger *slog.Logger
 

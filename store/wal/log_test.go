@@ -340,3 +340,60 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestWhatWasNotDurableIsLeftOut goes on after a failed sync in the same
+// process: the file still shows the frames the sync should have covered.
+func TestWhatWasNotDurableIsLeftOut(t *testing.T) {
+	for _, segment := range []int64{100, 1 << 20} { // with the limit in an older segment, and in the last
+		fs := vfs.NewCrashableMem()
+		cfg := Config{FS: fs, Dir: "log", SegmentBytes: segment}
+		l := mustOpen(t, cfg)
+		mustAppend(t, l, 1, []byte("durable"))
+		limit := mustSync(t, l)
+		lost := mustAppend(t, l, 2, make([]byte, 40))
+		for range 3 {
+			mustAppend(t, l, 2, make([]byte, 40))
+			if err := l.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		segments := len(l.segments)
+
+		cfg.Before = limit
+		again := mustOpen(t, cfg)
+		got := mustFrames(t, again, 0)
+		kept := 0 // a segment that was begun proves the one before
+		for _, f := range got {
+			if f.kind == 2 {
+				kept++
+			}
+		}
+		if segments == 1 && (kept > 0 || again.Next() != limit || lost < limit) {
+			t.Errorf("%d lost frames and next %d, want none and %d", kept, again.Next(), limit)
+		}
+		if segments > 1 && again.Next() != l.segments[segments-1].first {
+			t.Errorf("next %d, want the first position of the last segment, %d", again.Next(), l.segments[segments-1].first)
+		}
+		mustAppend(t, again, 3, []byte("new"))
+		mustSync(t, again)
+		want := append(got, frame{again.segments[len(again.segments)-1].first, 3, []byte("new")})
+		cfg.Before = 0
+		cfg.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+		if got := mustFrames(t, mustOpen(t, cfg), 0); len(got) != len(want) || !got[len(got)-1].equal(want[len(want)-1]) {
+			t.Errorf("after power loss %v, want %v", got, want)
+		}
+		mustClose(t, again)
+	}
+}
+
+// TestLogThatLostWhatWasDurableIsRefused asks for more than there is.
+func TestLogThatLostWhatWasDurableIsRefused(t *testing.T) {
+	cfg := Config{FS: vfs.NewMem(), Dir: "log"}
+	l := mustOpen(t, cfg)
+	mustAppend(t, l, 1, []byte("frame"))
+	cfg.Before = mustSync(t, l) + 1
+	if _, err := Open(cfg); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("open: %v, want ErrCorrupt", err)
+	}
+	mustClose(t, l)
+}

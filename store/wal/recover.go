@@ -99,12 +99,19 @@ func (l *Log) findEnds() error {
 // what was found durable.
 func (l *Log) findEnd(file vfs.File, s *segment) error {
 	scan := newScanner(file, s, s.size)
+	before := l.cfg.Before
 	var err error
-	for err == nil {
+	for err == nil && (before == 0 || scan.pos() < before) {
 		_, _, err = scan.next()
 	}
 	s.end = scan.pos()
 	switch {
+	case err == nil:
+		l.cfg.Logger.Warn("end of the log is left out, it was never durable",
+			"dir", l.cfg.Dir, "file", segmentName(s.number), "offset", scan.off, "bytes", s.size-scan.off)
+		return file.Sync()
+	case before > s.end && (errors.Is(err, errTorn) || errors.Is(err, io.EOF)):
+		return corrupt(s.number, scan.off, fmt.Sprintf("ends at position %d, was durable up to %d", s.end, before))
 	case errors.Is(err, errTorn):
 		durable, err := scan.marked()
 		if err != nil {
