@@ -10,10 +10,16 @@ import (
 // the databases have can be dropped from the log but for one segment, and a
 // store that nobody writes to does not write.
 func TestLogIsShortenedAndThenLeftAlone(t *testing.T) {
-	s := openTest(t, vfs.NewMem())
+	cfg := testConfig(vfs.NewMem())
+	cfg.logBytes = 1 << 20
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
 	c := newChain("pub", "prov")
-	for i := range uint64(40) {
-		write(t, s, c.ad("a", "m"), content, testMHs(i*100_000, 100_000)...)
+	for i := range uint64(30) {
+		write(t, s, c.ad("a", "m"), content, testMHs(i*10_000, 10_000)...)
 	}
 	if err := s.Sync(); err != nil {
 		t.Fatal(err)

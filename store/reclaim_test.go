@@ -22,7 +22,7 @@ func TestSpaceComesBackByItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	const records, each = 100, 15000 // enough for buckets to weigh little
+	const records, each = 100, 12000 // enough for buckets to weigh little
 	c := newChain("pub", "prov")
 	for i := range uint64(records) {
 		write(t, s, c.ad(fmt.Sprint(i), "m"), content, testMHs(i*each, each)...)

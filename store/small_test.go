@@ -12,7 +12,7 @@ import (
 // metadata, and a remembered ad at most 48.
 func TestSmallAdsTakeFewBytes(t *testing.T) {
 	s := openTest(t, vfs.NewMem())
-	const ads, each = 20000, 10
+	const ads, each = 6000, 10
 	c := newChain("12D3KooWpublisherpublisherpublisher38b", "12D3KooWproviderproviderproviderpro38b")
 	for i := range uint64(ads) {
 		ad := c.ad(string(testMH(i)[2:]), "\x80\x12")

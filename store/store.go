@@ -85,6 +85,7 @@ type Config struct {
 	lockPatience     time.Duration // tests shorten it
 	maxFound         int           // tests lower it
 	minReclaim       uint64        // tests lower it
+	logBytes         int64         // tests lower it
 	healMin, healMax time.Duration // tests change them
 	onReclaimed      func()        // tests wait for a pass that began by itself
 }
@@ -121,6 +122,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.lockPatience == 0 {
 		c.lockPatience = lockPatience
+	}
+	if c.logBytes == 0 {
+		c.logBytes = max(c.MemoryBytes/4, minLogBytes)
 	}
 	if c.minReclaim == 0 {
 		c.minReclaim = minReclaim
@@ -248,7 +252,7 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		lock:      lock,
 		metrics:   newMetrics(),
 		tidy:      make(chan struct{}, 1),
-		logBytes:  max(cfg.MemoryBytes/4, minLogBytes),
+		logBytes:  cfg.logBytes,
 		garbage:   make(chan struct{}, 1),
 		keySecret: sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
 		recovered: make(chan struct{}),
