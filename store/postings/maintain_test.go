@@ -91,11 +91,14 @@ func TestCheckpointIsAnIndex(t *testing.T) {
 }
 
 func TestCheckNamesDamage(t *testing.T) {
-	x := openTest(t, memConfig())
+	cfg := memConfig()
+	cfg.leaveDamage = true
+	x := openTest(t, cfg)
 	fill(t, x, 300)
+	h := Hash{7, 7}
 	count := func() (n int) {
 		err := x.Check(t.Context(), func(d Damage) error {
-			if !errors.Is(d.Err, ErrCorrupt) || d.Region != int(d.Key[1]) {
+			if !errors.Is(d.Err, ErrCorrupt) || d.None || d.First != h || d.Last != (Hash{7, 7, 255, 255, 255, 255, 255, 255, 255, 255}) {
 				t.Errorf("%+v", d)
 			}
 			n++
@@ -115,7 +118,6 @@ func TestCheckNamesDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := Hash{7, 7}
 	if err := w.Set(bucketKey(nil, &h, minWidth), []byte{0xff}); err != nil {
 		t.Fatal(err)
 	}

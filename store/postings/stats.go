@@ -22,6 +22,10 @@ type Stats struct {
 	Sublevels      int    // of level 0: what waits for compaction
 	MinWidth       uint   // least and largest number of hash bits in bucket keys
 	MaxWidth       uint
+	// LostSpans and the part of the hash space, 0 to 1, that they cover: where
+	// postings were lost to damage. See Index.Salvage.
+	LostSpans int
+	LostShare float64
 }
 
 // Garbage is the estimated number of entries that Reclaim would drop.
@@ -41,6 +45,8 @@ func (x *Index) Stats(sample int) (Stats, error) {
 		ObsoleteBytes: db.Table.ObsoleteSize + db.Table.ZombieSize,
 		Sublevels:     int(db.Levels[0].Sublevels),
 		MinWidth:      maxWidth,
+		LostSpans:     len(m.lost),
+		LostShare:     m.lost.share(),
 	}
 	for _, r := range m.regions {
 		s.Entries += r.entries
