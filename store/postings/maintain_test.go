@@ -49,9 +49,12 @@ func TestReclaimGivesSpaceBack(t *testing.T) {
 	if err := x.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	before := x.tableBytes()
+	before, files := x.tableBytes(), x.nextFile
 	if n, err := x.Reclaim(t.Context(), 0.1); err != nil || n != 0 {
 		t.Fatalf("reclaimed %d of nothing, %v", n, err)
+	}
+	if x.nextFile != files {
+		t.Errorf("%d tables were written to find nothing", x.nextFile-files)
 	}
 	dead.Store(true)
 	n, err := x.Reclaim(t.Context(), 0.1)
@@ -70,6 +73,98 @@ func TestReclaimGivesSpaceBack(t *testing.T) {
 	}
 	if s, err := x.Stats(0); err != nil || s.Entries != records*100/2 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestReclaimOfWhatWasNeverMerged: entries as the flush left them.
+func TestReclaimOfWhatWasNeverMerged(t *testing.T) {
+	cfg := memConfig()
+	cfg.MemoryBytes = 64 << 20
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	const records = 2000
+	fill(t, x, records)
+	before := x.tableBytes()
+	dead.Store(true)
+	n, err := x.Reclaim(t.Context(), 0.1)
+	if err != nil || n != records*100/2 {
+		t.Fatalf("reclaimed %d, %v", n, err)
+	}
+	if after := x.tableBytes(); float64(after) > 0.7*float64(before) {
+		t.Errorf("%d bytes, before %d", after, before)
+	}
+}
+
+// TestASampleTellsCleanRegions from those that are worth a scan.
+func TestASampleTellsCleanRegions(t *testing.T) {
+	cfg := memConfig()
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	fill(t, x, 3000)
+	clean := func() (n int) {
+		for region := range regions {
+			is, err := x.isClean(region, 0.3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if is {
+				n++
+			}
+		}
+		return n
+	}
+	if n := clean(); n < regions/2 {
+		t.Errorf("%d regions without garbage are known to be clean", n)
+	}
+	dead.Store(true)
+	if n := clean(); n > regions/10 {
+		t.Errorf("%d regions with half garbage are held to be clean", n)
+	}
+}
+
+// TestReclaimPassesOverDamage and reclaims the rest.
+func TestReclaimPassesOverDamage(t *testing.T) {
+	cfg := damagedConfig()
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	fillForDamage(t, x)
+	closeAndBreak(t, x, damages[1].do)
+	x = openTest(t, cfg)
+	dead.Store(true)
+	n, err := x.Reclaim(t.Context(), 0.1)
+	if !errors.Is(err, ErrCorrupt) || n < salvageHashes/3 {
+		t.Errorf("reclaimed %d, %v", n, err)
+	}
+	if s, err := x.Stats(1000); err != nil || s.Living == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestStatsSayHowWrongTheyMayBe: the estimates are within the error said about
+// as often as a standard error has it.
+func TestStatsSayHowWrongTheyMayBe(t *testing.T) {
+	x := openTest(t, memConfig())
+	fill(t, x, 600)
+	within := 0
+	const rounds = 200
+	for range rounds {
+		s, err := x.Stats(300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Error <= 0 || s.Error > 0.2 {
+			t.Fatalf("error %v", s.Error)
+		}
+		if math.Abs(float64(s.Living)-60_000) < s.Error*60_000 {
+			within++
+		}
+	}
+	// 68 % of a normal distribution.
+	if within < rounds/2 {
+		t.Errorf("%d of %d estimates within a standard error", within, rounds)
 	}
 }
 
