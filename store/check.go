@@ -24,9 +24,9 @@ func (d Damage) String() string { return fmt.Sprintf("%s: %s: %v", d.Part, d.Wha
 // meanwhile; a region of the index takes no flush while it is read. It reads
 // the whole directory once.
 //
-// What a damaged bucket held is found again once the publishers were
-// synced anew; what damaged rows held, by restoring a checkpoint or starting
-// with an empty directory.
+// What damaged postings held is found again once their publishers' ads were
+// applied anew (see Repair); what damaged rows held, by restoring a checkpoint
+// or starting with an empty directory.
 func (s *Store) Check(ctx context.Context, fn func(Damage) error) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -52,9 +52,51 @@ func (s *Store) check(ctx context.Context, fn func(Damage) error) error {
 	if err != nil {
 		return err
 	}
-	return s.index.Check(ctx, func(d postings.Damage) error {
-		return fn(Damage{Part: "postings", What: fmt.Sprintf("bucket %x", d.Key), Err: d.Err})
-	})
+	return s.index.Check(ctx, func(d postings.Damage) error { return fn(postingsDamage(d)) })
+}
+
+func postingsDamage(d postings.Damage) Damage {
+	what := fmt.Sprintf("table %s, hashes %x to %x", d.Table, d.First, d.Last)
+	if d.None {
+		what = fmt.Sprintf("table %s, no postings", d.Table)
+	}
+	return Damage{Part: "postings", What: what, Err: d.Err}
+}
+
+// Repair takes damaged parts of the postings away, so that compactions pass
+// again, keeps all that can be read, and returns what was damaged. The store
+// does the same by itself when a compaction meets damage. What may have been
+// lost is remembered: a lookup that finds nothing there is an ErrCorrupt and
+// never a miss, until MarkWhole. It reads the whole index once; writers wait
+// meanwhile.
+func (s *Store) Repair(ctx context.Context) (taken []Damage, err error) {
+	if err := s.enterWrite(); err != nil {
+		return nil, err
+	}
+	defer s.exit()
+	ctx, cancel := s.whileWell(ctx)
+	defer cancel()
+	found, err := s.index.Salvage(ctx)
+	for _, d := range found {
+		taken = append(taken, postingsDamage(d))
+	}
+	if err = errors.Join(err, context.Cause(ctx)); err != nil {
+		return taken, fmt.Errorf("repair store: %w", err)
+	}
+	return taken, nil
+}
+
+// MarkWhole forgets that postings were lost. The caller has applied all ads
+// again, or lives with misses.
+func (s *Store) MarkWhole() error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.exit()
+	if err := s.index.MarkWhole(); err != nil {
+		return fmt.Errorf("mark store as whole: %w", err)
+	}
+	return s.disk.err()
 }
 
 func (s *Store) checkLog(fn func(Damage) error) error {

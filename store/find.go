@@ -8,6 +8,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/store/postings"
 )
 
 // Find returns the records a multihash belongs to, oldest first, at most the
@@ -18,6 +20,10 @@ func (s *Store) Find(mh multihash.Multihash) ([]Value, error) {
 		return nil, err
 	}
 	defer s.exit()
+	return s.find(mh)
+}
+
+func (s *Store) find(mh multihash.Multihash) ([]Value, error) {
 	if checkMultihash(mh) != nil {
 		return nil, nil
 	}
@@ -45,8 +51,24 @@ func (s *Store) Find(mh multihash.Multihash) ([]Value, error) {
 // MaxBatch is how many multihashes FindBatch takes.
 const MaxBatch = 1000
 
+// UndecidedError says that some multihashes of a batch could not be looked up,
+// by their places in it. The answers of all others are right.
+type UndecidedError struct {
+	Keys []int
+	Err  error // of one of them
+}
+
+func (e *UndecidedError) Error() string {
+	return fmt.Sprintf("%d of the batch could not be looked up: %v", len(e.Keys), e.Err)
+}
+
+// Unwrap returns Err.
+func (e *UndecidedError) Unwrap() error { return e.Err }
+
 // FindBatch is Find for up to MaxBatch multihashes: the i-th answer is that of
-// mhs[i], all are of one moment, and the disk is read in the order of keys.
+// mhs[i], all are of one moment, and the disk is read in the order of keys. If
+// some of it is damaged it comes with an UndecidedError, and the answers are
+// each of a moment of its own.
 func (s *Store) FindBatch(mhs []multihash.Multihash) ([][]Value, error) {
 	if len(mhs) > MaxBatch {
 		return nil, fmt.Errorf("find %d multihashes, at most %d: %w", len(mhs), MaxBatch, ErrInvalid)
@@ -82,11 +104,31 @@ func (s *Store) FindBatch(mhs []multihash.Multihash) ([][]Value, error) {
 		}
 		return more, nil
 	})
+	if errors.Is(err, postings.ErrCorrupt) {
+		return s.findEach(mhs)
+	}
 	s.countFinds(err, answers...)
 	if err != nil {
 		return nil, fmt.Errorf("find %d multihashes: %w", len(mhs), err)
 	}
 	return answers, nil
+}
+
+// findEach is FindBatch for a damaged index: one key's damage is no other's.
+// The caller has entered.
+func (s *Store) findEach(mhs []multihash.Multihash) ([][]Value, error) {
+	answers := make([][]Value, len(mhs))
+	var undecided UndecidedError
+	for i, mh := range mhs {
+		var err error
+		if answers[i], err = s.find(mh); err != nil {
+			undecided.Keys, undecided.Err = append(undecided.Keys, i), err
+		}
+	}
+	if len(undecided.Keys) == 0 { // the damage was taken away meanwhile
+		return answers, nil
+	}
+	return answers, &undecided
 }
 
 func (s *Store) countFinds(err error, answers ...[]Value) {

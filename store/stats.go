@@ -45,6 +45,9 @@ type Stats struct {
 	Sublevels int
 	// RemovedProviders wait to be swept.
 	RemovedProviders int
+	// LostShare is the part of all multihashes, 0 to 1, of which postings may
+	// have been lost to damage: see Repair.
+	LostShare float64
 }
 
 const (
@@ -92,7 +95,7 @@ func (s *Store) Stats() (Stats, error) {
 	}
 	m := s.db.Metrics()
 	st.Multihashes, st.MultihashesError = sample.Hashes+sample.InMemory, sample.Error
-	st.Sublevels = sample.Sublevels
+	st.Sublevels, st.LostShare = sample.Sublevels, sample.LostShare
 	st.PostingsBytes = int64(s.index.DiskBytes())
 	st.RowsBytes = int64(m.DiskSpaceUsage())
 	st.LogBytes = s.log.Size()
@@ -111,14 +114,16 @@ func (s *Store) Stats() (Stats, error) {
 	return st, nil
 }
 
-// get returns a sample that is not older than statsAge and not of a store
-// that was much different.
+// get returns sizes of now, with estimates that are not older than statsAge
+// and not of a store that was much different.
 func (c *statsCache) get(x *postings.Index, now Counts) (postings.Stats, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	changed := max(now.Postings, c.counts.Postings)-min(now.Postings, c.counts.Postings) > c.counts.Postings/16
 	if !c.at.IsZero() && time.Since(c.at) < statsAge && !changed {
-		return c.sample, nil
+		fresh, err := x.Stats(0)
+		fresh.Living, fresh.Hashes, fresh.Error = c.sample.Living, c.sample.Hashes, c.sample.Error
+		return fresh, err
 	}
 	sample, err := x.Stats(statsSample)
 	if err != nil {

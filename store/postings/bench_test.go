@@ -226,7 +226,7 @@ func BenchmarkFind(b *testing.B) {
 		}
 	}
 	hs := make([]Hash, 1000)
-	b.Run("batch", func(b *testing.B) {
+	b.Run("batch-of-1000", func(b *testing.B) {
 		rng := rand.New(rand.NewPCG(5, 5))
 		var buf []byte
 		cpu := cpuTime()

@@ -14,6 +14,11 @@
 //     IDs do not come back to life.
 //  5. Two multihashes have the same Hash with probability 2^-80, also if they
 //     are chosen by somebody who does not know the secret.
+//  6. What cannot be read from disk is never a miss: a lookup in a damaged
+//     bucket is ErrCorrupt. Damage is taken away when it is met, or with
+//     Salvage, and costs only what stood in the damaged blocks. Where that
+//     was is in the meta row: a lookup there that finds nothing is ErrLost
+//     until MarkWhole; one that finds something may find less than there was.
 //
 // # From Put to the bottom level
 //
@@ -62,12 +67,26 @@
 // Values are merged by union, less dead IDs. The merge knows no tombstones, so
 // it may be done at any level, in any order, any number of times.
 //
+// No value begins with 0x00. That is the mark of a query, a merge operand that
+// is never written: a lookup puts it over the bucket in a batch of its own, and
+// the merger looks for one hash in each operand instead of uniting all.
+//
+// # Damage
+//
+//	check ─► holes ─► cuts: key ranges that begin and end where all can be read
+//	                   │
+//	                   └─► one ingest each: excise, what could be read, meta row
+//
+// Everything at the present width of a region is there to stay, so what
+// tables say can be united again in any order, whichever of them are missing.
+//
 // # Formats
 //
-// formatNumber is in the meta row; a larger one is refused with nothing
-// changed, as is another secret. mergerName stands for the codec in Pebble.
+// formatNumber is the largest number of the meta row; a larger one is refused
+// with nothing changed, as is another secret. The row has number 2 only while
+// something is lost. mergerName stands for the codec in Pebble.
 //
 // # Errors
 //
-// ErrCorrupt, ErrClosed, ErrNewerFormat, ErrSecret, ErrPosition.
+// ErrCorrupt, ErrLost, ErrClosed, ErrNewerFormat, ErrSecret, ErrPosition.
 package postings

@@ -239,13 +239,9 @@ func (x *Index) findAsked(answers [][]uint64, hs []Hash, order []int, limit int)
 // findBefore is findSorted in the state from before the ingest that is under
 // way. It is not done if there is none.
 func (x *Index) findBefore(answers [][]uint64, hs []Hash, order []int, limit int) (done bool, err error) {
-	it, err := x.ingests.reader()
+	it, m, err := x.ingests.reader()
 	if it == nil || err != nil {
 		return false, err
-	}
-	m, err := metaAt(it)
-	if err != nil {
-		return true, errors.Join(err, it.Close())
 	}
 	want := filter{alive: x.cfg.Alive, limit: cmp.Or(max(limit, 0), math.MaxInt)}
 	return true, x.readSorted(it, m, answers, hs, order, func(ids []uint64, i int, value []byte) ([]uint64, []byte, error) {
@@ -335,12 +331,4 @@ func (r *reader) ask(m *meta, hs []Hash, order []int, limit int) error {
 		order = order[n:]
 	}
 	return nil
-}
-
-// metaAt reads the meta row as the iterator sees it.
-func metaAt(it *pebble.Iterator) (*meta, error) {
-	if !it.SeekGE(metaKey) || !bytes.Equal(it.Key(), metaKey) {
-		return nil, errors.Join(corrupt("no meta row"), it.Error())
-	}
-	return decodeMeta(it.Value())
 }

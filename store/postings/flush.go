@@ -34,6 +34,11 @@ func (x *Index) flushLoop(ctx context.Context) {
 		m, j := x.view.Load().flushing, x.job
 		x.mu.Unlock()
 		err := x.flush(ctx, m, j)
+		if isDamage(err) && !x.cfg.leaveDamage {
+			if found, _ := x.salvage(ctx); len(found) > 0 {
+				err = x.flush(ctx, m, j)
+			}
+		}
 		x.mu.Lock()
 		if err != nil {
 			x.flushErr = err
@@ -52,12 +57,12 @@ func (x *Index) flushLoop(ctx context.Context) {
 // flush writes a memtable as tables of buckets and ingests them, together with
 // the mark that says so.
 func (x *Index) flush(ctx context.Context, m *memtable, j job) error {
-	x.ingesting.Lock()
-	defer x.ingesting.Unlock()
 	start := time.Now()
 	if err := x.waitForCompaction(ctx); err != nil {
 		return err
 	}
+	x.ingesting.Lock()
+	defer x.ingesting.Unlock()
 	next := *x.meta.Load()
 	t := x.newTables()
 	if err := t.addMemtable(m, &next); err != nil {
@@ -80,7 +85,8 @@ func (x *Index) flush(ctx context.Context, m *memtable, j job) error {
 	return x.splitFull(ctx)
 }
 
-// waitForCompaction waits while level 0 is deep.
+// waitForCompaction waits while level 0 is deep. It does not hold ingesting: if
+// a compaction cannot pass damage, Salvage makes way.
 func (x *Index) waitForCompaction(ctx context.Context) error {
 	start := time.Now()
 	for waited := false; ; waited = true {
@@ -94,6 +100,7 @@ func (x *Index) waitForCompaction(ctx context.Context) error {
 		select {
 		case <-woken:
 		case <-time.After(time.Second): // in case a compaction failed
+			x.compactSalvaged(ctx)
 		case <-ctx.Done():
 			return ErrClosed
 		}

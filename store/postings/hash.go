@@ -58,5 +58,11 @@ func (h *Hash) low() uint64 { return binary.BigEndian.Uint64(h[2:]) }
 // prefix are the first 64 bits.
 func (h *Hash) prefix() uint64 { return binary.BigEndian.Uint64(h[:8]) }
 
+// hashAt is the first hash with a prefix.
+func hashAt(prefix uint64) (h Hash) {
+	binary.BigEndian.PutUint64(h[:8], prefix)
+	return h
+}
+
 // region is the part of the hash space the hash is in.
 func (h *Hash) region() int { return int(h[0]) }

@@ -38,6 +38,7 @@ type Config struct {
 	Registerer   prometheus.Registerer // nil: no metrics
 
 	fill, patience uint64 // see bucketFill; tests lower them
+	leaveDamage    bool   // tests salvage themselves
 }
 
 // Defaults of Config.
@@ -109,9 +110,12 @@ type Index struct {
 	ingesting sync.Mutex
 	nextFile  uint64
 
-	compacted signal
-	stop      context.CancelFunc
-	flusher   sync.WaitGroup
+	compacted  signal
+	damaged    chan struct{}              // holds one if damage was met
+	salvaged   atomic.Pointer[[]keyRange] // what the last Salvage with a finding rewrote
+	saidDamage atomic.Int64               // Unix time when that was logged last
+	stop       context.CancelFunc
+	flusher    sync.WaitGroup
 }
 
 // job says what flushing a memtable makes durable.
@@ -123,15 +127,16 @@ type job struct {
 // Open opens the index in cfg.Dir, or makes one. Puts above Flushed are not
 // in it and have to be repeated from the caller's log.
 func Open(cfg Config) (_ *Index, err error) {
-	x := &Index{cfg: cfg.withDefaults(), metrics: newMetrics(), pace: newPacer()}
+	x := &Index{cfg: cfg.withDefaults(), metrics: newMetrics(), pace: newPacer(), damaged: make(chan struct{}, 1)}
 	x.cfg.FS = pacedFS{x.cfg.FS, x.pace}
 	x.cond = sync.NewCond(&x.mu)
 	x.compacted.init()
+	x.salvaged.Store(new([]keyRange))
 	x.opts = x.pebbleOptions()
 	if err := x.makeDirs(); err != nil {
 		return nil, err
 	}
-	if x.db, err = pebble.Open(x.dbDir(), x.opts); err != nil {
+	if x.db, err = x.openDB(); err != nil {
 		return nil, fmt.Errorf("open postings in %s: %w", x.cfg.Dir, err)
 	}
 	if err := x.prepare(); err != nil {
@@ -140,6 +145,9 @@ func Open(cfg Config) (_ *Index, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
 	x.flusher.Go(func() { x.flushLoop(ctx) })
+	if !x.cfg.leaveDamage {
+		x.flusher.Go(func() { x.salvageLoop(ctx) })
+	}
 	return x, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -28,20 +30,26 @@ const reclaimEntries = 32 << 20
 
 // Reclaim rewrites the regions that have at least the part minGarbage of dead
 // entries or repetitions, some at a time, and returns how many entries it
-// dropped. It may be stopped through ctx at any time and begun again; what it
-// did stays.
+// dropped. Regions that have clearly less, by a sample, are not read. With
+// minGarbage 0 all are read, and after it has returned no error nothing is left
+// of IDs that were dead, and flushed, when it began. It may be stopped through
+// ctx at any time and begun again; what it did stays. What it cannot read it
+// passes over and reports at the end as ErrCorrupt.
 func (x *Index) Reclaim(ctx context.Context, minGarbage float64) (dropped uint64, err error) {
 	if err := x.enter(); err != nil {
 		return 0, err
 	}
 	defer x.leave()
+	var damaged []error
 	first, touched, garbage := 0, uint64(0), uint64(0)
 	for region := range regions {
 		if err := ctx.Err(); err != nil {
 			return dropped, err
 		}
 		n, err := x.touch(region, minGarbage)
-		if err != nil {
+		if isDamage(err) {
+			damaged = append(damaged, fmt.Errorf("reclaim region %d: %w", region, damage(err)))
+		} else if err != nil {
 			return dropped, fmt.Errorf("reclaim region %d: %w", region, err)
 		}
 		garbage += n
@@ -52,44 +60,84 @@ func (x *Index) Reclaim(ctx context.Context, minGarbage float64) (dropped uint64
 		if garbage > 0 {
 			start, _ := regionSpan(first)
 			_, end := regionSpan(region)
-			if err := x.db.Compact(ctx, start, end, false); err != nil {
+			err := x.db.Compact(ctx, start, end, false)
+			if isDamage(err) {
+				damaged = append(damaged, fmt.Errorf("reclaim regions %d to %d: %w", first, region, damage(err)))
+			} else if err != nil {
 				return dropped, fmt.Errorf("reclaim regions %d to %d: %w", first, region, err)
 			}
 		}
 		dropped += garbage
 		first, touched, garbage = region+1, 0, 0
 	}
-	return dropped, nil
+	return dropped, errors.Join(damaged...)
 }
 
-// touch ingests a merge operand of nothing for each bucket of a region that
-// has garbage enough, since a compaction passes on a bucket that has nothing
-// to be merged as it is. It returns the number of entries that compaction will
-// then drop.
+// touch ingests a merge operand of nothing for each bucket of a region that has
+// garbage enough, since a compaction passes on a bucket that has nothing to be
+// merged as it is. Which buckets have the garbage cannot be told from reading
+// them: what is not final yet is read without the dead. It returns the number
+// of entries that compaction will then drop.
 func (x *Index) touch(region int, minGarbage float64) (garbage uint64, err error) {
+	if minGarbage > 0 {
+		if clean, err := x.isClean(region, minGarbage); clean || err != nil {
+			return 0, err
+		}
+	}
 	x.ingesting.Lock()
 	defer x.ingesting.Unlock()
 	next := *x.meta.Load()
 	r := &next.regions[region]
-	t := x.newTables()
 	living := uint64(0)
-	err = x.scan(region, func(h Hash, width uint, ps []posting) error {
+	var buckets []uint64 // prefixes
+	err = x.scan(region, func(h Hash, _ uint, ps []posting) error {
 		living += uint64(len(x.living(ps)))
-		return t.addBucket(&h, width, nil)
+		buckets = append(buckets, h.prefix())
+		return nil
 	})
 	if err != nil {
-		return 0, errors.Join(err, t.drop())
+		return 0, err
 	}
 	if r.entries <= living || float64(r.entries-living) < minGarbage*float64(r.entries) {
-		return 0, t.drop()
+		return 0, nil
+	}
+	t := x.newTables()
+	for _, prefix := range buckets {
+		h := hashAt(prefix)
+		if err := t.addBucket(&h, r.width, nil); err != nil {
+			return 0, errors.Join(err, t.drop())
+		}
 	}
 	garbage = r.entries - living
 	r.entries = living
 	if err := x.ingest(t, &next); err != nil {
 		return 0, err
 	}
-	x.meta.Store(&next)
 	return garbage, nil
+}
+
+// cleanSample is how many buckets of a region tell whether it may have garbage.
+const cleanSample = 64
+
+// isClean tells whether a region has less garbage than asked for, as far as a
+// sample can exclude that with three standard errors.
+func (x *Index) isClean(region int, minGarbage float64) (bool, error) {
+	entries := float64(x.meta.Load().regions[region].entries)
+	if entries == 0 {
+		return true, nil
+	}
+	var living moments
+	var look bucketLook
+	for range cleanSample {
+		h := hashAt(rand.Uint64())
+		h[0] = byte(region)
+		n, _, width, err := look.at(x, &h)
+		if err != nil {
+			return false, err
+		}
+		living.add(math.Ldexp(float64(n), int(width-8)))
+	}
+	return entries-(living.mean-3*living.standardError()) < minGarbage*entries, nil
 }
 
 // scan calls fn with every bucket of a region, in order. ps is valid during

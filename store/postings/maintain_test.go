@@ -49,9 +49,12 @@ func TestReclaimGivesSpaceBack(t *testing.T) {
 	if err := x.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	before := x.tableBytes()
+	before, files := x.tableBytes(), x.nextFile
 	if n, err := x.Reclaim(t.Context(), 0.1); err != nil || n != 0 {
 		t.Fatalf("reclaimed %d of nothing, %v", n, err)
+	}
+	if x.nextFile != files {
+		t.Errorf("%d tables were written to find nothing", x.nextFile-files)
 	}
 	dead.Store(true)
 	n, err := x.Reclaim(t.Context(), 0.1)
@@ -73,6 +76,98 @@ func TestReclaimGivesSpaceBack(t *testing.T) {
 	}
 }
 
+// TestReclaimOfWhatWasNeverMerged: entries as the flush left them.
+func TestReclaimOfWhatWasNeverMerged(t *testing.T) {
+	cfg := memConfig()
+	cfg.MemoryBytes = 64 << 20
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	const records = 2000
+	fill(t, x, records)
+	before := x.tableBytes()
+	dead.Store(true)
+	n, err := x.Reclaim(t.Context(), 0.1)
+	if err != nil || n != records*100/2 {
+		t.Fatalf("reclaimed %d, %v", n, err)
+	}
+	if after := x.tableBytes(); float64(after) > 0.7*float64(before) {
+		t.Errorf("%d bytes, before %d", after, before)
+	}
+}
+
+// TestASampleTellsCleanRegions from those that are worth a scan.
+func TestASampleTellsCleanRegions(t *testing.T) {
+	cfg := memConfig()
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	fill(t, x, 3000)
+	clean := func() (n int) {
+		for region := range regions {
+			is, err := x.isClean(region, 0.3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if is {
+				n++
+			}
+		}
+		return n
+	}
+	if n := clean(); n < regions/2 {
+		t.Errorf("%d regions without garbage are known to be clean", n)
+	}
+	dead.Store(true)
+	if n := clean(); n > regions/10 {
+		t.Errorf("%d regions with half garbage are held to be clean", n)
+	}
+}
+
+// TestReclaimPassesOverDamage and reclaims the rest.
+func TestReclaimPassesOverDamage(t *testing.T) {
+	cfg := damagedConfig()
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	fillForDamage(t, x)
+	closeAndBreak(t, x, damages[1].do)
+	x = openTest(t, cfg)
+	dead.Store(true)
+	n, err := x.Reclaim(t.Context(), 0.1)
+	if !errors.Is(err, ErrCorrupt) || n < salvageHashes/3 {
+		t.Errorf("reclaimed %d, %v", n, err)
+	}
+	if s, err := x.Stats(1000); err != nil || s.Living == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestStatsSayHowWrongTheyMayBe: the estimates are within the error said about
+// as often as a standard error has it.
+func TestStatsSayHowWrongTheyMayBe(t *testing.T) {
+	x := openTest(t, memConfig())
+	fill(t, x, 600)
+	within := 0
+	const rounds = 200
+	for range rounds {
+		s, err := x.Stats(300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Error <= 0 || s.Error > 0.2 {
+			t.Fatalf("error %v", s.Error)
+		}
+		if math.Abs(float64(s.Living)-60_000) < s.Error*60_000 {
+			within++
+		}
+	}
+	// 68 % of a normal distribution.
+	if within < rounds/2 {
+		t.Errorf("%d of %d estimates within a standard error", within, rounds)
+	}
+}
+
 func TestCheckpointIsAnIndex(t *testing.T) {
 	cfg := memConfig()
 	x := openTest(t, cfg)
@@ -91,11 +186,14 @@ func TestCheckpointIsAnIndex(t *testing.T) {
 }
 
 func TestCheckNamesDamage(t *testing.T) {
-	x := openTest(t, memConfig())
+	cfg := memConfig()
+	cfg.leaveDamage = true
+	x := openTest(t, cfg)
 	fill(t, x, 300)
+	h := Hash{7, 7}
 	count := func() (n int) {
 		err := x.Check(t.Context(), func(d Damage) error {
-			if !errors.Is(d.Err, ErrCorrupt) || d.Region != int(d.Key[1]) {
+			if !errors.Is(d.Err, ErrCorrupt) || d.None || d.First != h || d.Last != (Hash{7, 7, 255, 255, 255, 255, 255, 255, 255, 255}) {
 				t.Errorf("%+v", d)
 			}
 			n++
@@ -115,7 +213,6 @@ func TestCheckNamesDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := Hash{7, 7}
 	if err := w.Set(bucketKey(nil, &h, minWidth), []byte{0xff}); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ type metrics struct {
 	splits           prometheus.Counter
 	throttled        prometheus.Counter
 	backgroundErrors prometheus.Counter
+	salvages         prometheus.Counter
 	all              []prometheus.Collector
 }
 
@@ -23,6 +24,7 @@ func newMetrics() *metrics {
 	m.flushErrors = counter("flush_errors_total", "Flushes and splits that failed and are tried again.")
 	m.splits = counter("splits_total", "Regions that got wider bucket keys.")
 	m.throttled = counter("throttled_seconds_total", "Time flushes waited for compaction.")
+	m.salvages = counter("salvages_total", "Times damaged buckets were taken away.")
 	m.backgroundErrors = counter("background_errors_total", "Failed background work of the database.")
 	return m
 }
@@ -37,6 +39,9 @@ func (m *metrics) register(r prometheus.Registerer, x *Index) error {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "signpost_postings_paced_seconds_total", Help: "Time puts, flushes and compactions gave way to lookups.",
 		}, x.pace.pausedSeconds))
+	m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "signpost_postings_lost_ratio", Help: "Part of the hash space where postings were lost to damage.",
+	}, func() float64 { return x.meta.Load().lost.share() }))
 	for i, c := range m.all {
 		if err := r.Register(c); err != nil {
 			for _, c := range m.all[:i] {

@@ -3,6 +3,7 @@ package postings
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -41,9 +42,18 @@ func (x *Index) pebbleOptions() *pebble.Options {
 		L0StopWritesThreshold:      1000,    // Ingest does not stop there; waitForCompaction does
 		LBaseMaxBytes:              max(8<<20, x.cfg.MemoryBytes/3*2),
 		MaxOpenFiles:               4096,
+		DisableConsistencyCheck:    true, // a lost file is like a damaged one
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 	}
 	opts.Experimental.ReadSamplingMultiplier = -1
+	// The meta row stays in a table of its own: damage among the buckets does
+	// not keep the index from being opened.
+	opts.Experimental.SpanPolicyFunc = func(start []byte) (pebble.SpanPolicy, []byte, error) {
+		if len(start) > 0 && start[0] >= prefixBucket {
+			return pebble.SpanPolicy{}, nil, nil
+		}
+		return pebble.SpanPolicy{}, []byte{prefixBucket}, nil
+	}
 	// A table is small against a flush, so that a compaction takes little more
 	// than it has to.
 	tableBytes := min(max(minTableBytes, x.cfg.MemoryBytes/384), maxTableBytes)
@@ -65,11 +75,18 @@ func (x *Index) eventListener() *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) {
 			x.metrics.backgroundErrors.Inc()
+			if isDamage(err) {
+				x.metDamage()
+			}
 			log.Warn("background work of the postings failed, it is tried again", "err", err)
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			x.metrics.backgroundErrors.Inc()
-			log.Error("postings file is corrupt", "err", info)
+			x.metDamage()
+			// Every lookup in a damaged bucket comes by.
+			now := time.Now().Unix()
+			if last := x.saidDamage.Load(); now-last >= 60 && x.saidDamage.CompareAndSwap(last, now) {
+				log.Error("postings file is damaged", "path", info.Path, "err", info.Details)
+			}
 		},
 		CompactionBegin: func(pebble.CompactionInfo) { x.ingests.begun.Add(1) },
 		CompactionEnd: func(pebble.CompactionInfo) {

@@ -34,8 +34,9 @@ func (g *ingests) clean(turn uint64) bool {
 	return quiet && g.turn.Load() == turn
 }
 
-// pin holds the state of the database for others to read.
+// pin holds the state of the buckets for others to read.
 type pin struct {
+	m  *meta
 	mu sync.Mutex
 	it *pebble.Iterator // nil when it is released
 }
@@ -53,11 +54,11 @@ func (x *Index) ingestOver(t *tables, m *meta, over []int, ingest func(paths []s
 	if err != nil {
 		return errors.Join(err, t.drop())
 	}
-	it, err := x.db.NewIter(nil)
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixBucket}, UpperBound: []byte{prefixBucket + 1}})
 	if err != nil {
 		return errors.Join(fmt.Errorf("read buckets: %w", err), t.drop())
 	}
-	p := &pin{it: it}
+	p := &pin{m: x.meta.Load(), it: it}
 	x.ingests.begin(p)
 	x.move(over)
 	if err = ingest(paths); err != nil {
@@ -94,22 +95,23 @@ func (g *ingests) end() {
 }
 
 // reader returns an iterator over the state from before the ingest that is
-// under way, for the caller to close; nil if that is over.
-func (g *ingests) reader() (*pebble.Iterator, error) {
+// under way, for the caller to close, and the meta row of then; nil if that is
+// over.
+func (g *ingests) reader() (*pebble.Iterator, *meta, error) {
 	p := g.before.Load()
 	if p == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.it == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	it, err := p.it.Clone(pebble.CloneOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("read buckets: %w", err)
+		return nil, nil, fmt.Errorf("read buckets: %w", err)
 	}
-	return it, nil
+	return it, p.m, nil
 }
 
 func (p *pin) release() error {
