@@ -89,6 +89,8 @@ func (x *Index) flush(ctx context.Context, m *memtable, j job) error {
 // a compaction cannot pass damage, Salvage makes way.
 func (x *Index) waitForCompaction(ctx context.Context) error {
 	start := time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for waited := false; ; waited = true {
 		woken := x.compacted.next()
 		if x.db.Metrics().Levels[0].Sublevels < maxSublevels {
@@ -99,7 +101,7 @@ func (x *Index) waitForCompaction(ctx context.Context) error {
 		}
 		select {
 		case <-woken:
-		case <-time.After(time.Second): // in case a compaction failed
+		case <-tick.C: // in case compactions fail
 			x.compactSalvaged(ctx)
 		case <-ctx.Done():
 			return ErrClosed

@@ -112,7 +112,7 @@ type Index struct {
 
 	compacted  signal
 	damaged    chan struct{}              // holds one if damage was met
-	salvaged   atomic.Pointer[[]keyRange] // what the last Salvage with a finding rewrote
+	salvaged   atomic.Pointer[[]keyRange] // the tables the last Salvage found damaged
 	saidDamage atomic.Int64               // Unix time when that was logged last
 	stop       context.CancelFunc
 	flusher    sync.WaitGroup

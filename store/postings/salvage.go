@@ -45,9 +45,9 @@ func (x *Index) salvage(ctx context.Context) (found []Damage, err error) {
 	return found, nil
 }
 
-// compactSalvaged compacts where damage was taken away, as long as Pebble
-// (v2.1.7, problemSpans) keeps off by itself: five minutes from when it met the
-// damage. For flushes that wait for it.
+// compactSalvaged compacts what overlaps the tables that were damaged, as long
+// as Pebble (v2.1.7, problemSpans) keeps off by itself: five minutes from when
+// it met the damage. For flushes that wait for it.
 func (x *Index) compactSalvaged(ctx context.Context) {
 	if x.db.Metrics().Compact.NumProblemSpans == 0 {
 		return
@@ -72,8 +72,7 @@ func (x *Index) salvageAll(ctx context.Context) (found []Damage, err error) {
 	for i := range holes {
 		found = append(found, damageOf(&holes[i], m)...)
 	}
-	cuts := joinCuts(holes)
-	for _, c := range cuts {
+	for _, c := range joinRanges(holes, func(h hole) keyRange { return h.cut }) {
 		for {
 			// A compaction may take away a table before it is opened.
 			if err = x.salvageCut(ctx, c, holes); !errors.Is(err, errGone) {
@@ -84,7 +83,8 @@ func (x *Index) salvageAll(ctx context.Context) (found []Damage, err error) {
 			return found, err
 		}
 	}
-	x.salvaged.Store(&cuts)
+	tables := joinRanges(holes, func(h hole) keyRange { return h.all })
+	x.salvaged.Store(&tables)
 	lost := x.meta.Load().lost
 	x.metrics.salvages.Inc()
 	x.cfg.Logger.Error("damaged postings were taken away", "places", len(holes), "first", holes[0].table, "err", holes[0].err,
@@ -123,11 +123,11 @@ func (x *Index) allHoles(ctx context.Context, m *meta) (holes []hole, err error)
 	return holes, nil
 }
 
-// joinCuts joins the cuts that overlap or touch, in key order: the ends of a
-// cut must be where every table can be read.
-func joinCuts(holes []hole) (cuts []keyRange) {
+// joinRanges joins those of the ranges of each hole that overlap or touch, in
+// key order. The ends of a cut must be where every table can be read.
+func joinRanges(holes []hole, of func(hole) keyRange) (cuts []keyRange) {
 	for _, h := range holes {
-		cuts = append(cuts, h.cut)
+		cuts = append(cuts, of(h))
 	}
 	slices.SortFunc(cuts, func(a, b keyRange) int { return bytes.Compare(a.start, b.start) })
 	joined := cuts[:1]

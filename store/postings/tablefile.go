@@ -68,6 +68,7 @@ type hole struct {
 	// since Pebble finds its way to the end of what stays through the block
 	// that holds the key it cuts at.
 	cut keyRange
+	all keyRange // of the table
 	err error
 }
 
@@ -108,7 +109,7 @@ func (x *Index) openTable(m *meta, info *pebble.SSTableInfo, keys keyRange) (*ta
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if isDamage(err) {
-		t.holes = append(t.holes, hole{table: t.name, lost: t.all, cut: t.all, err: damage(err)})
+		t.holes = append(t.holes, hole{table: t.name, lost: t.all, cut: t.all, all: t.all, err: damage(err)})
 		err = nil
 	}
 	if err != nil {
@@ -137,7 +138,7 @@ func (t *tableReader) open(x *Index) error {
 			return err
 		}
 		// Its entries can be read, but not by Pebble.
-		t.holes = append(t.holes, hole{table: t.name, cut: t.all, err: damage(err)})
+		t.holes = append(t.holes, hole{table: t.name, cut: t.all, all: t.all, err: damage(err)})
 	} else if deleted != nil {
 		deleted.Close()
 	}
@@ -207,7 +208,7 @@ func (t *tableReader) set(key, value []byte, err error) error {
 // pass looks for the next entry after one that could not be read, bucket by
 // bucket. last is the key of the one before, nil if there is none.
 func (t *tableReader) pass(last []byte, cause error) error {
-	h := hole{table: t.name, err: damage(cause)}
+	h := hole{table: t.name, all: t.all, err: damage(cause)}
 	h.cut.start, h.lost.start = t.keys.start, t.keys.start
 	at := t.keys.start
 	if last != nil {
@@ -239,7 +240,7 @@ func (t *tableReader) postings() []posting {
 	}
 	if t.ps, t.scratch, err = decode(t.ps[:0], t.value, HashBits-width, t.scratch); err != nil {
 		r := keyRange{slices.Clone(t.key), afterKey(t.key)}
-		t.holes = append(t.holes, hole{table: t.name, lost: r, cut: r, err: err})
+		t.holes = append(t.holes, hole{table: t.name, lost: r, cut: r, all: t.all, err: err})
 		return nil
 	}
 	return t.ps
