@@ -40,7 +40,7 @@ func (x *Index) pebbleOptions() *pebble.Options {
 		L0CompactionThreshold:      6,       // Pebble counts each sublevel twice
 		L0StopWritesThreshold:      1000,    // Ingest does not stop there; waitForCompaction does
 		LBaseMaxBytes:              max(8<<20, x.cfg.MemoryBytes/3*2),
-		MaxOpenFiles:               4096,
+		MaxOpenFiles:               int(min(4096, max(128, x.cfg.MemoryBytes>>16))), // some 16 KiB each
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 	}
 	opts.Experimental.ReadSamplingMultiplier = -1
