@@ -81,6 +81,9 @@ type Config struct {
 	Logger        *slog.Logger
 }
 
+// OffHeapBytes is how much of StoreMemory is used outside of Go's heap.
+func (c Config) OffHeapBytes() int64 { return store.OffHeapBytes(c.StoreMemory) }
+
 // Indexer is one node. It is safe for concurrent use.
 type Indexer struct {
 	cfg      Config

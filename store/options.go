@@ -11,22 +11,22 @@ import (
 // pebbleOptions fits Pebble to this data: random point writes and reads, no
 // scans of postings.
 func (s *Store) pebbleOptions() *pebble.Options {
+	memory := memoryOf(s.cfg.MemoryBytes).rows
 	opts := &pebble.Options{
 		FS:                 s.disk,
 		FormatMajorVersion: pebble.FormatNewest,
 		DisableWAL:         true, // log.go
 		Logger:             pebbleLogger{s.cfg.Logger},
 		EventListener:      s.eventListener(),
-		// A quarter is for rows, the rest the index's. Pebble takes its
-		// memtables out of the cache's size: up to four may stand, one filling
-		// and the others being flushed.
-		CacheSize:                   s.cfg.MemoryBytes / 4,
-		MemTableSize:                uint64(min(max(s.cfg.MemoryBytes/32, 256<<10), 64<<20)),
+		// Pebble takes its memtables out of the cache's size: up to four may
+		// stand, one filling and the others being flushed.
+		CacheSize:                   memory,
+		MemTableSize:                uint64(min(max(memory/8, 256<<10), 64<<20)),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               256 << 20,
-		MaxOpenFiles:                4096,
+		MaxOpenFiles:                openFiles(s.cfg.MemoryBytes),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 	}
 	for i := range opts.TargetFileSizes {

@@ -31,10 +31,10 @@ const (
 //	3/8 M   postings in two memtables, each a quarter of three quarters
 //	1/8 M   rows in four memtables
 //	1/2 M   log up to where it is shortened by force; and one segment
-//	9/4 M   a compaction of all of level 0, eight flushes, with the level below
+//	2 M     a compaction of all of level 0, eight flushes, with the level below
 //	1/8 M   the same of rows; and 256 MiB at most of the level below
 //
-// which is 27/8 M and some 320 MiB; rounded to 4 M and 256 MiB. Compactions
+// which is 25/8 M and some 320 MiB; rounded to 4 M and 256 MiB. Compactions
 // further down are kept small by Pebble when little is free.
 func defaultReserve(memoryBytes int64) int64 { return 4*memoryBytes + 256<<20 }
 

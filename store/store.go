@@ -63,9 +63,10 @@ type Config struct {
 	// Secret keys the hashes of multihashes, so that nobody outside the pool
 	// can make two of them collide. A directory made with another is refused.
 	Secret []byte
-	// MemoryBytes is for memtables and caches: a quarter for rows, the rest for
-	// postings, whose memtables are off the Go heap. Default
-	// DefaultMemoryBytes, at least 16 MiB.
+	// MemoryBytes is what the store may hold in memory (memory.go): memtables,
+	// caches, and what flushes, compactions and the log need to work. Default
+	// DefaultMemoryBytes, at least 16 MiB. Not in it is what grows with the number
+	// of publishers.
 	MemoryBytes int64
 	// ReserveBytes is what must be free on the file system of Dir for content
 	// to be taken: below, Put refuses with ErrNoSpace and all else goes on.
@@ -301,7 +302,7 @@ func (s *Store) openParts() (err error) {
 	}
 	s.index, err = postings.Open(postings.Config{
 		FS: fs, Dir: fs.PathJoin(dir, "postings"), Secret: hashSecret(s.cfg.Secret),
-		MemoryBytes: s.cfg.MemoryBytes / 4 * 3, Alive: s.dead.alive,
+		MemoryBytes: memoryOf(s.cfg.MemoryBytes).postings, Alive: s.dead.alive,
 		BeforeIngest: func(uint64) error { return s.syncLog() },
 		Logger:       s.cfg.Logger, Registerer: s.cfg.Registerer,
 	})

@@ -75,6 +75,7 @@ type devPool struct {
 }
 
 func runDev(c *cli.Context) (err error) {
+	boundMalloc()
 	if err := noArgs(c); err != nil {
 		return err
 	}

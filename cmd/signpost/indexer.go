@@ -32,8 +32,10 @@ const (
 	defaultStoreMemory  = "1GiB"
 	defaultIngestMemory = "512MiB"
 	// runtimeMemoryBytes is what a process holds besides store and ingest:
-	// code, HTTP and libp2p buffers.
+	// HTTP and libp2p buffers; and outside of Go, codeBytes: the program itself,
+	// and what C's malloc has and cannot use.
 	runtimeMemoryBytes = 128 << 20
+	codeBytes          = 64 << 20
 )
 
 func indexerCommand() *cli.Command {
@@ -162,7 +164,8 @@ func runIndexer(c *cli.Context, cfg indexer.Config) error {
 	if listeners.err != nil {
 		return listeners.err
 	}
-	debug.SetMemoryLimit(cfg.StoreMemory + cfg.IngestMemory + runtimeMemoryBytes)
+	boundMalloc()
+	debug.SetMemoryLimit(goMemory(cfg))
 	ix, err := indexer.Open(cfg)
 	if err != nil {
 		listeners.close()
@@ -170,6 +173,12 @@ func runIndexer(c *cli.Context, cfg indexer.Config) error {
 	}
 	ready := readyIndexer(ix, cfg)
 	return serveThen(c, ready, ix.Run, ix.Close)
+}
+
+// goMemory is the part of a process's memory that Go manages. The collector
+// then works harder instead of letting the sum pass what was given.
+func goMemory(cfg indexer.Config) int64 {
+	return cfg.StoreMemory + cfg.IngestMemory - cfg.OffHeapBytes() + runtimeMemoryBytes - codeBytes
 }
 
 func readyIndexer(ix *indexer.Indexer, cfg indexer.Config) readyLine {

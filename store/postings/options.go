@@ -41,8 +41,8 @@ func (x *Index) pebbleOptions() *pebble.Options {
 		L0CompactionThreshold:      6,       // Pebble counts each sublevel twice
 		L0StopWritesThreshold:      1000,    // Ingest does not stop there; waitForCompaction does
 		LBaseMaxBytes:              max(8<<20, x.cfg.MemoryBytes/3*2),
-		MaxOpenFiles:               4096,
-		DisableConsistencyCheck:    true, // a lost file is like a damaged one
+		MaxOpenFiles:               int(min(4096, max(128, x.cfg.MemoryBytes>>16))), // some 16 KiB each
+		DisableConsistencyCheck:    true,                                            // a lost file is like a damaged one
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 	}
 	opts.Experimental.ReadSamplingMultiplier = -1
