@@ -68,8 +68,12 @@ type Config struct {
 	// DiskQuotaBytes bounds the data directory; 0 for none. Usage is the larger
 	// of the file system's and data/quota.
 	DiskQuotaBytes int64
-	StoreMemory    int64 // bytes, 0 for the store's default
-	IngestMemory   int64 // bytes, 0 for ingest.DefaultMemoryBytes
+	// DiskReserveBytes is what stays free on the disk: below, no content is
+	// taken. 0 for the store's default, negative for none.
+	DiskReserveBytes int64
+	Processors       int   // see store.Config
+	StoreMemory      int64 // bytes, 0 for the store's default
+	IngestMemory     int64 // bytes, 0 for ingest.DefaultMemoryBytes
 	// IndexSecret is the pool's secret, which keys the hashes of the index. The
 	// store is bound to it on first use and refuses another.
 	IndexSecret []byte
@@ -135,7 +139,8 @@ func Open(cfg Config) (*Indexer, error) {
 func (ix *Indexer) open() error {
 	start := time.Now()
 	st, err := store.Open(store.Config{
-		Dir: filepath.Join(ix.cfg.DataDir, "store"), MemoryBytes: ix.cfg.StoreMemory, Secret: ix.cfg.IndexSecret,
+		Dir: filepath.Join(ix.cfg.DataDir, "store"), MemoryBytes: ix.cfg.StoreMemory, Processors: ix.cfg.Processors, ReserveBytes: ix.cfg.DiskReserveBytes,
+		Secret: ix.cfg.IndexSecret,
 		Logger: ix.log, Registerer: ix.registry,
 	})
 	if errors.Is(err, store.ErrOtherSecret) {

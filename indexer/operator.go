@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/ingest"
 	"github.com/signpost-index/signpost/store"
 )
 
@@ -31,8 +34,8 @@ func (o localOperator) Store(context.Context) (admin.StoreStatus, error) {
 			Total: s.Bytes, Postings: s.PostingsBytes, Rows: s.RowsBytes, Records: s.RecordsBytes,
 			Ledger: s.LedgerBytes, Log: s.LogBytes, Obsolete: s.ObsoleteBytes,
 		},
-		RemovedProviders: s.RemovedProviders,
-		Job:              o.ix.jobs.last(),
+		RemovedProviders: s.RemovedProviders, LostShare: s.LostShare,
+		Job: o.ix.jobs.last(),
 	}, nil
 }
 
@@ -49,6 +52,36 @@ func (o localOperator) RemoveProvider(_ context.Context, provider peer.ID) error
 		return fmt.Errorf("provider %w", admin.ErrNotFound)
 	}
 	o.ix.log.Warn("provider removed on request, with all its content", "provider", provider)
+	return nil
+}
+
+// Reindex starts a resync of every publisher with a known address: one without
+// was never synced.
+func (o localOperator) Reindex(context.Context) (publishers int, err error) {
+	for _, p := range o.ix.store.Publishers() {
+		err := o.ix.ingester.Sync(p, ingest.SyncOptions{Resync: true})
+		switch {
+		case errors.Is(err, ingest.ErrUnknownPublisher), errors.Is(err, announce.ErrNotAllowed):
+		case errors.Is(err, ingest.ErrBusy):
+			return publishers, fmt.Errorf("%w: %d publishers are synced already, repeat it when some are done", admin.ErrBusy, publishers)
+		case err != nil:
+			return publishers, err
+		default:
+			publishers++
+		}
+	}
+	o.ix.log.Info("all ads are applied again on request", "publishers", publishers)
+	return publishers, nil
+}
+
+func (o localOperator) MarkWhole(_ context.Context, force bool) error {
+	if n := len(o.ix.ingester.Syncing()); n > 0 && !force {
+		return fmt.Errorf("%w: %d publishers are still being synced", admin.ErrBusy, n)
+	}
+	if err := o.ix.store.MarkWhole(); err != nil {
+		return err
+	}
+	o.ix.log.Warn("store marked as whole on request: what is not found is a miss again")
 	return nil
 }
 
@@ -86,6 +119,7 @@ func (j *storeJobs) start(kind admin.JobKind) error {
 	work := map[admin.JobKind]func(*admin.StoreJob) error{
 		admin.JobCompact: func(*admin.StoreJob) error { return j.store.Compact(j.ctx) },
 		admin.JobCheck:   j.check,
+		admin.JobRepair:  j.repair,
 	}[kind]
 	if work == nil {
 		return fmt.Errorf("%w: no job %q", admin.ErrBadRequest, kind)
@@ -93,7 +127,7 @@ func (j *storeJobs) start(kind admin.JobKind) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.job.Running() {
-		return fmt.Errorf("%w: %s, since %s", admin.ErrBusy, j.job.Kind, j.job.Started.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: %s runs since %s", admin.ErrBusy, j.job.Kind, j.job.Started.UTC().Format(time.RFC3339))
 	}
 	if err := j.ctx.Err(); err != nil {
 		return fmt.Errorf("%w: node is stopping", admin.ErrUnavailable)
@@ -127,4 +161,13 @@ func (j *storeJobs) check(job *admin.StoreJob) error {
 		}
 		return nil
 	})
+}
+
+func (j *storeJobs) repair(job *admin.StoreJob) error {
+	taken, err := j.store.Repair(j.ctx)
+	job.Damages = len(taken)
+	for _, d := range taken[:min(len(taken), admin.MaxDamage)] {
+		job.Damage = append(job.Damage, d.String())
+	}
+	return err
 }

@@ -79,7 +79,11 @@ type Config struct {
 	SyncEvery time.Duration
 	// SyncBytes makes a sync come earlier when that much is written; default
 	// DefaultSyncBytes.
-	SyncBytes  int64
+	SyncBytes int64
+	// Processors is how many this process may use, if that is not what the
+	// runtime says (GOMAXPROCS, or the machine's if less): while there are
+	// lookups, writing content takes half of their time only.
+	Processors int
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics
 
@@ -303,8 +307,8 @@ func (s *Store) openParts() (err error) {
 	s.index, err = postings.Open(postings.Config{
 		FS: fs, Dir: fs.PathJoin(dir, "postings"), Secret: hashSecret(s.cfg.Secret),
 		MemoryBytes: memoryOf(s.cfg.MemoryBytes).postings, Alive: s.dead.alive,
-		BeforeIngest: func(uint64) error { return s.syncLog() },
-		Logger:       s.cfg.Logger, Registerer: s.cfg.Registerer,
+		BeforeIngest: func(uint64) error { return s.syncLog() }, Processors: s.cfg.Processors,
+		Logger: s.cfg.Logger, Registerer: s.cfg.Registerer,
 	})
 	if errors.Is(err, postings.ErrSecret) {
 		return fmt.Errorf("%w: %w", ErrOtherSecret, err)

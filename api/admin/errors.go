@@ -28,8 +28,8 @@ var (
 	ErrFreezeDisabled = errors.New("freezing disabled")
 	// ErrSyncRunning: a manual sync of the publisher is running.
 	ErrSyncRunning = errors.New("sync in progress")
-	// ErrBusy: a job on the store is running.
-	ErrBusy = errors.New("a job on the store is running")
+	// ErrBusy: something else on the store has to end first.
+	ErrBusy = errors.New("the store is busy")
 	// ErrNotFound: what the request is about is unknown.
 	ErrNotFound = errors.New("not found")
 	// ErrBadRequest: the request makes no sense to the indexer.

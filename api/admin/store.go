@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 const (
 	StorePath      = "/signpost/v1/store"
 	StoreJobPath   = "/signpost/v1/store/" // and the kind of job
+	reindexPath    = "/signpost/v1/store/reindex"
+	markWholePath  = "/signpost/v1/store/mark-whole"
 	removeProvider = "/removeprovider/"
 )
 
@@ -28,6 +31,14 @@ type Operator interface {
 	// StartJob starts work on the whole store and returns; Store tells how it
 	// goes. ErrBusy if a job is running, ErrBadRequest for an unknown kind.
 	StartJob(ctx context.Context, kind JobKind) error
+	// Reindex starts a sync of every publisher that applies all ads again, for
+	// what a repair has lost, and returns how many. ErrBusy if one of them could
+	// not be started; it can be repeated.
+	Reindex(ctx context.Context) (publishers int, err error)
+	// MarkWhole ends that lookups answer with an error where postings were lost
+	// and nothing is found. ErrBusy while a sync that was asked for is running,
+	// unless force is set.
+	MarkWhole(ctx context.Context, force bool) error
 	// RemoveProvider removes a provider's entry and all its content. It is done
 	// when it returns; space on disk comes back later. ErrNotFound.
 	RemoveProvider(ctx context.Context, provider peer.ID) error
@@ -42,6 +53,8 @@ const (
 	JobCompact JobKind = "compact"
 	// JobCheck reads everything and names what is damaged.
 	JobCheck JobKind = "check"
+	// JobRepair takes damaged parts of the index away and names them.
+	JobRepair JobKind = "repair"
 )
 
 // StoreStatus is the answer of GET /signpost/v1/store. Bytes are on disk.
@@ -53,6 +66,7 @@ type StoreStatus struct {
 	MultihashesError float64 // relative standard error of the estimate
 	Bytes            StoreBytes
 	RemovedProviders int       // whose records are not swept yet
+	LostShare        float64   // part of all multihashes of which postings may be lost, 0 to 1
 	Job              *StoreJob `json:",omitempty"` // running, or the last one
 }
 
@@ -68,7 +82,7 @@ type StoreJob struct {
 	Started time.Time
 	Ended   time.Time // zero while it runs
 	Error   string    `json:",omitempty"` // why it failed
-	Damages int       `json:",omitempty"` // found by a check
+	Damages int       `json:",omitempty"` // found by a check, or repaired
 	Damage  []string  `json:",omitempty"` // the first MaxDamage of them, one a line
 }
 
@@ -107,6 +121,24 @@ func (h *handler) routeStore(mux *http.ServeMux, op Operator) {
 		}
 		w.WriteHeader(http.StatusAccepted)
 	})
+	mux.HandleFunc(reindexPath, func(w http.ResponseWriter, r *http.Request) {
+		if !api.Method(w, r, http.MethodPost) {
+			return
+		}
+		n, err := op.Reindex(r.Context())
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		api.JSON(w, http.StatusAccepted, reindexed{n})
+	})
+	mux.HandleFunc(markWholePath, h.do(http.MethodPost, func(r *http.Request) error {
+		force, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("force"), "false"))
+		if err != nil {
+			return kindError{ErrBadRequest, "bad value for force: " + r.URL.Query().Get("force")}
+		}
+		return op.MarkWhole(r.Context(), force)
+	}))
 	mux.HandleFunc(removeProvider, h.do(http.MethodDelete, func(r *http.Request) error {
 		provider, err := pathPeer(r)
 		if err != nil {
@@ -125,6 +157,9 @@ func (h *handler) routeStore(mux *http.ServeMux, op Operator) {
 	}))
 }
 
+// reindexed is the answer of a reindex.
+type reindexed struct{ Publishers int }
+
 // Store asks for the size of the indexer's store.
 func (c *Client) Store(ctx context.Context) (StoreStatus, error) {
 	var status StoreStatus
@@ -135,6 +170,22 @@ func (c *Client) Store(ctx context.Context) (StoreStatus, error) {
 // StartJob starts work on the indexer's store.
 func (c *Client) StartJob(ctx context.Context, kind JobKind) error {
 	return c.call(ctx, http.MethodPost, c.base.JoinPath(StoreJobPath, string(kind)), nil, nil)
+}
+
+// Reindex makes the indexer apply all ads again.
+func (c *Client) Reindex(ctx context.Context) (publishers int, err error) {
+	var answer reindexed
+	err = c.call(ctx, http.MethodPost, c.base.JoinPath(reindexPath), nil, &answer)
+	return answer.Publishers, err
+}
+
+// MarkWhole makes the indexer forget that postings were lost.
+func (c *Client) MarkWhole(ctx context.Context, force bool) error {
+	u := c.base.JoinPath(markWholePath)
+	if force {
+		u.RawQuery = "force=true"
+	}
+	return c.call(ctx, http.MethodPost, u, nil, nil)
 }
 
 // RemoveProvider removes a provider from the indexer.

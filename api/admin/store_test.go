@@ -32,6 +32,16 @@ func (f *fakeOperator) StartJob(_ context.Context, kind JobKind) error {
 	return f.err
 }
 
+func (f *fakeOperator) Reindex(context.Context) (int, error) {
+	f.call = "reindex"
+	return 7, f.err
+}
+
+func (f *fakeOperator) MarkWhole(_ context.Context, force bool) error {
+	f.call = fmt.Sprint("whole ", force)
+	return f.err
+}
+
 func (f *fakeOperator) RemoveProvider(_ context.Context, p peer.ID) error {
 	f.call = "remove " + p.String()
 	return f.err
@@ -46,8 +56,17 @@ func TestOperatorIsTheSameLocallyAndRemotely(t *testing.T) {
 		Job: &StoreJob{Kind: JobCheck, Started: at, Damages: 1, Damage: []string{"a bucket"}}}}
 	client := dial(t, &fake{}, HandlerConfig{Operator: f}, "")
 	calls := map[string]func(o Operator) error{
-		"store":                        func(o Operator) error { _, err := o.Store(t.Context()); return err },
-		"start compact":                func(o Operator) error { return o.StartJob(t.Context(), JobCompact) },
+		"store":         func(o Operator) error { _, err := o.Store(t.Context()); return err },
+		"start compact": func(o Operator) error { return o.StartJob(t.Context(), JobCompact) },
+		"whole true":    func(o Operator) error { return o.MarkWhole(t.Context(), true) },
+		"whole false":   func(o Operator) error { return o.MarkWhole(t.Context(), false) },
+		"reindex": func(o Operator) error {
+			n, err := o.Reindex(t.Context())
+			if err == nil && n != 7 {
+				t.Errorf("%d publishers, want 7", n)
+			}
+			return err
+		},
 		"remove " + publisher.String(): func(o Operator) error { return o.RemoveProvider(t.Context(), publisher) },
 	}
 	for _, kind := range []error{nil, ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable} {

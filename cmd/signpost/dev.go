@@ -62,16 +62,18 @@ func devCommand() *cli.Command {
 
 // devPool is a pool in one process whose parts talk over loopback like a real one.
 type devPool struct {
-	c        *cli.Context
-	log      *slog.Logger
-	dir      string
-	secret   []byte
-	freeze   float64
-	tasks    []task
-	closers  []func() error
-	members  []admin.PoolMember
-	backends []fanout.Backend
-	ready    readyLine
+	c      *cli.Context
+	log    *slog.Logger
+	dir    string
+	secret []byte
+	freeze float64
+	// processors of the machine
+	processors int
+	tasks      []task
+	closers    []func() error
+	members    []admin.PoolMember
+	backends   []fanout.Backend
+	ready      readyLine
 }
 
 func runDev(c *cli.Context) (err error) {
@@ -85,7 +87,7 @@ func runDev(c *cli.Context) (err error) {
 	if n := c.Int(flagIndexers); n < 1 || n > maxDevIndexers {
 		return misused("--%s %d: give a number from 1 to %d", flagIndexers, n, maxDevIndexers)
 	}
-	p := &devPool{c: c}
+	p := &devPool{c: c, processors: moreThreads()}
 	defer func() { err = errors.Join(err, p.close()) }()
 	if c.String(flagDemo) != "" && !c.IsSet(flagLogLevel) {
 		// The demo tells its own story.
@@ -150,7 +152,7 @@ func (p *devPool) openIndexer(n int) error {
 	cfg := indexer.Config{
 		DataDir: dir, Key: key, AssignedOnly: true, AllowPrivate: true,
 		StoreMemory: devStoreMemory, IngestMemory: devIngestMemory,
-		FreezePercent: p.freeze, IndexSecret: p.secret, Version: version, Logger: p.log,
+		Processors: p.processors, FreezePercent: p.freeze, IndexSecret: p.secret, Version: version, Logger: p.log,
 	}
 	var lns [3]net.Listener
 	for k := range lns {

@@ -23,6 +23,7 @@ const (
 	flagAllowPrivate  = "allow-private"
 	flagFreezeAt      = "freeze-at"
 	flagDiskQuota     = "disk-quota"
+	flagDiskReserve   = "disk-reserve"
 	flagStoreMemory   = "store-memory"
 	flagIngestMemory  = "ingest-memory"
 	flagAnyPublisher  = "any-publisher"
@@ -62,6 +63,7 @@ func indexerCommand() *cli.Command {
 			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
+			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk: below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
 			stringFlag(flagStoreMemory, defaultStoreMemory, "`BYTES` of memory for the store"),
 			stringFlag(flagIngestMemory, defaultIngestMemory, "`BYTES` of memory for fetching and decoding"),
 			&cli.StringFlag{Name: flagIndexSecret, DefaultText: "index-secret in --data", EnvVars: env(flagIndexSecret),
@@ -98,6 +100,14 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory} {
 		if *to, err = byteSize(c, flag); err != nil {
 			return cfg, err
+		}
+	}
+	if c.String(flagDiskReserve) != reserveAuto {
+		if cfg.DiskReserveBytes, err = byteSize(c, flagDiskReserve); err != nil {
+			return cfg, err
+		}
+		if cfg.DiskReserveBytes == 0 {
+			cfg.DiskReserveBytes = -1
 		}
 	}
 	if cfg.StoreMemory < minStoreMemory || cfg.IngestMemory < minIngestMemory {
@@ -137,6 +147,9 @@ func freezePercent(c *cli.Context) (float64, error) {
 	return p, nil
 }
 
+// reserveAuto leaves the reserve to the store.
+const reserveAuto = "auto"
+
 const (
 	minStoreMemory  = 64 << 20
 	minIngestMemory = 32 << 20
@@ -164,6 +177,7 @@ func runIndexer(c *cli.Context, cfg indexer.Config) error {
 	if listeners.err != nil {
 		return listeners.err
 	}
+	cfg.Processors = moreThreads()
 	boundMalloc()
 	debug.SetMemoryLimit(goMemory(cfg))
 	ix, err := indexer.Open(cfg)

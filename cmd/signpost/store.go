@@ -18,6 +18,7 @@ import (
 
 const (
 	flagDetach      = "detach"
+	flagForce       = "force"
 	defaultAdminURL = "http://127.0.0.1:3002"
 	// jobPoll is how often a job that is waited for is asked about.
 	jobPoll = 500 * time.Millisecond
@@ -43,7 +44,8 @@ func storeCommand() *cli.Command {
 			"  signpost store remove-provider 12D3KooW...\n\n" +
 			"Space of removed content comes back by itself when a fifth of the index is\n" +
 			"garbage; compact gives back all of it now. check exits with 1 if something is\n" +
-			"damaged.",
+			"damaged; a damaged index is brought back by repair, reindex and, when all\n" +
+			"publishers are synced, mark-whole.",
 		OnUsageError: usageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -58,6 +60,12 @@ func storeCommand() *cli.Command {
 				Flags: flags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobCompact) }},
 			{Name: "check", Usage: "read everything and name what is damaged", OnUsageError: usageError,
 				Flags: flags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobCheck) }},
+			{Name: "repair", Usage: "take damaged parts of the index away, so that it works on", OnUsageError: usageError,
+				Flags: flags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobRepair) }},
+			{Name: "reindex", Usage: "apply all advertisements again, for what a repair has lost", OnUsageError: usageError,
+				Flags: flags(), Action: runReindex},
+			{Name: "mark-whole", Usage: "end that lookups fail where postings were lost: after a reindex", OnUsageError: usageError,
+				Flags: flags(boolFlag(flagForce, "also while publishers are still being synced")), Action: runMarkWhole},
 			{Name: "remove-provider", Usage: "remove a provider and all its content", ArgsUsage: "PEERID", OnUsageError: usageError,
 				Flags: flags(), Action: runRemoveProvider},
 		},
@@ -127,6 +135,10 @@ func printStoreStatus(c *cli.Context, s admin.StoreStatus) {
 		t.AppendRow(table.Row{row.name, bytesText(row.bytes), row.note})
 	}
 	fmt.Fprintln(c.App.Writer, t.Render())
+	if s.LostShare > 0 {
+		fmt.Fprintf(c.App.Writer, "damage has cost postings of %.4f %% of all multihashes: lookups that find nothing there fail;\n"+
+			"signpost store reindex brings them back\n", 100*s.LostShare)
+	}
 	if s.Job != nil {
 		fmt.Fprintln(c.App.Writer, jobText(s.Job))
 	}
@@ -158,7 +170,7 @@ func jobText(j *admin.StoreJob) string {
 		return fmt.Sprintf("%s failed after %s: %s", j.Kind, j.Ended.Sub(j.Started).Round(time.Millisecond), j.Error)
 	}
 	text := fmt.Sprintf("%s done in %s", j.Kind, j.Ended.Sub(j.Started).Round(time.Millisecond))
-	if j.Kind == admin.JobCheck {
+	if j.Kind != admin.JobCompact {
 		text += fmt.Sprintf(", %d damages", j.Damages)
 	}
 	return text
@@ -190,7 +202,7 @@ func runStoreJob(c *cli.Context, kind admin.JobKind) error {
 	switch {
 	case status.Job.Error != "":
 		return errors.New(status.Job.Error)
-	case status.Job.Damages > 0:
+	case status.Job.Damages > 0 && kind == admin.JobCheck:
 		return errDamaged
 	}
 	if kind == admin.JobCompact {
@@ -220,6 +232,37 @@ func awaitJob(ctx context.Context, client *admin.Client, kind admin.JobKind) (ad
 			return status, fmt.Errorf("no longer waiting, the %s goes on: %w", kind, ctx.Err())
 		}
 	}
+}
+
+func runReindex(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	client, err := adminClient(c)
+	if err != nil {
+		return err
+	}
+	n, err := client.Reindex(c.Context)
+	if err != nil {
+		return askedAdmin(c, err)
+	}
+	fmt.Fprintf(c.App.ErrWriter, "%d publishers are synced from their first advertisement; when that is done: signpost store mark-whole\n", n)
+	return nil
+}
+
+func runMarkWhole(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	client, err := adminClient(c)
+	if err != nil {
+		return err
+	}
+	if err := client.MarkWhole(c.Context, c.Bool(flagForce)); err != nil {
+		return askedAdmin(c, err)
+	}
+	fmt.Fprintln(c.App.ErrWriter, "what is not found is a miss again")
+	return nil
 }
 
 func runRemoveProvider(c *cli.Context) error {

@@ -34,8 +34,11 @@ type Config struct {
 	// must return only when the caller's log is durable up to there. Nil:
 	// nothing to wait for.
 	BeforeIngest func(pos uint64) error
-	Logger       *slog.Logger          // nil: discard
-	Registerer   prometheus.Registerer // nil: no metrics
+	// Processors is how many there are, of whose time puts and compactions leave
+	// half to lookups while there are some; 0: what the runtime says.
+	Processors int
+	Logger     *slog.Logger          // nil: discard
+	Registerer prometheus.Registerer // nil: no metrics
 
 	fill, patience uint64 // see bucketFill; tests lower them
 	leaveDamage    bool   // tests salvage themselves
@@ -127,7 +130,7 @@ type job struct {
 // Open opens the index in cfg.Dir, or makes one. Puts above Flushed are not
 // in it and have to be repeated from the caller's log.
 func Open(cfg Config) (_ *Index, err error) {
-	x := &Index{cfg: cfg.withDefaults(), metrics: newMetrics(), pace: newPacer(), damaged: make(chan struct{}, 1)}
+	x := &Index{cfg: cfg.withDefaults(), metrics: newMetrics(), pace: newPacer(cfg.Processors), damaged: make(chan struct{}, 1)}
 	x.cfg.FS = pacedFS{x.cfg.FS, x.pace}
 	x.cond = sync.NewCond(&x.mu)
 	x.compacted.init()

@@ -50,9 +50,15 @@ type pacer struct {
 	paused time.Duration // summed over goroutines
 }
 
-// newPacer makes a pacer for the processors there are, as GOMAXPROCS may be
-// more: that brings lookups a thread of their own, but no more time.
-func newPacer() *pacer { return &pacer{procs: min(runtime.NumCPU(), runtime.GOMAXPROCS(0))} }
+// newPacer makes a pacer for so many processors; 0: as many as there are, or
+// GOMAXPROCS if that is less. GOMAXPROCS may be more, which brings lookups a
+// thread of their own, but no more time.
+func newPacer(procs int) *pacer {
+	if procs <= 0 {
+		procs = min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
+	}
+	return &pacer{procs: procs}
+}
 
 // lookup is called by each lookup.
 func (p *pacer) lookup() {

@@ -20,7 +20,7 @@ func pacedWork(p *pacer, cost, span time.Duration, step func(now time.Time)) (do
 }
 
 func TestWorkIsNotHeldBackWithoutLookups(t *testing.T) {
-	p := newPacer()
+	p := newPacer(0)
 	if done := pacedWork(p, time.Millisecond, time.Second, func(time.Time) {}); done != time.Second {
 		t.Errorf("did %v in a second", done)
 	}
