@@ -176,6 +176,9 @@ func runBenchCase() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * runtime.NumCPU()) // as signpost indexer does
+	}
 	var c benchCase
 	die(json.Unmarshal([]byte(os.Getenv(benchCaseEnv)), &c))
 	f, err := c.run(context.Background(), os.Getenv(benchDirEnv), func(format string, args ...any) {
