@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,7 +141,8 @@ func (c benchCase) runApart(ctx context.Context) (f figures, err error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, binary)
-	cmd.Env = append(os.Environ(), benchCaseEnv+"="+string(text), benchDirEnv+"="+dir)
+	// Two malloc arenas and a limit for Go's heap, as signpost indexer has.
+	cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=2", benchCaseEnv+"="+string(text), benchDirEnv+"="+dir)
 	cmd.Stderr = os.Stderr
 	// The process ends when its input does, which is when this one ends.
 	in, err := cmd.StdinPipe()
@@ -181,6 +183,9 @@ func runBenchCase() {
 	}
 	var c benchCase
 	die(json.Unmarshal([]byte(os.Getenv(benchCaseEnv)), &c))
+	if c.Kind != "plain" {
+		debug.SetMemoryLimit(c.MemoryBytes - OffHeapBytes(c.MemoryBytes) + 64<<20)
+	}
 	f, err := c.run(context.Background(), os.Getenv(benchDirEnv), func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, format+"\n", args...)
 	})

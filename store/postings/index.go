@@ -192,7 +192,7 @@ func (x *Index) prepare() error {
 	if m == nil {
 		m = &meta{fingerprint: x.cfg.Secret.fingerprint()}
 		for i := range m.regions {
-			m.regions[i].width = minWidth
+			m.regions[i].width = x.firstWidth()
 		}
 		if err := x.ingest(x.newTables(), m); err != nil {
 			return err

@@ -10,13 +10,14 @@ import (
 
 const (
 	// bucketFill is the average number of entries from which a region's
-	// buckets are split in four: 100 to 400 entries a bucket make about 9 µs a
-	// lookup and 0.1 bytes of overhead an entry.
+	// buckets are split: 100 to 400 entries a bucket make about 9 µs a lookup
+	// and 0.1 bytes of overhead an entry.
 	bucketFill = 400
 	splitBits  = 2
-	// maxSplits is how many regions change after one flush, so that writers do
-	// not wait long.
-	maxSplits = 8
+	// firstFlushEntries are wanted of the first flush in each bucket: an index
+	// that was given memory to grow is not rewritten on its way. Less than some
+	// ten would cost too much in keys while it is small.
+	firstFlushEntries = 12
 	// minFlushEntries a new bucket are wanted of each flush, as smaller runs
 	// cost more to write than to keep together; up to
 	// bucketPatience times bucketFill.
@@ -24,33 +25,53 @@ const (
 	bucketPatience  = 4
 )
 
-// isFull tells whether a region is to be split. Regions are staggered, as all
-// fill at the same pace.
-func (x *Index) isFull(m *meta, region int) bool {
-	r := m.regions[region]
-	buckets := uint64(1) << (r.width - 8)
-	limit := x.cfg.fill * buckets * uint64(regions+region/2) / regions
-	if r.width+splitBits > maxWidth || r.entries <= limit {
-		return false
-	}
-	flush := uint64(min(x.cfg.MemoryBytes/4, maxArenaBytes)) / 12 / regions
-	return flush >= minFlushEntries*buckets<<splitBits || r.entries > limit*x.cfg.patience
+// flushEntries is how many entries a flush has when the memtable was full.
+func (x *Index) flushEntries() uint64 {
+	return uint64(min(x.cfg.MemoryBytes/4, maxArenaBytes)) / 12
 }
 
-// splitFull splits some of the regions that are full. The caller holds
+// firstWidth is the width of a region that has nothing yet.
+func (x *Index) firstWidth() uint {
+	width := uint(minWidth)
+	for width+splitBits <= maxWidth && x.flushEntries() >= firstFlushEntries<<(width+splitBits) {
+		width += splitBits
+	}
+	return width
+}
+
+// isFull tells whether a region would be to be split if it had a width.
+// Regions are staggered, as all fill at the same pace.
+func (x *Index) isFull(m *meta, region int, width uint) bool {
+	entries := m.regions[region].entries
+	buckets := uint64(1) << (width - 8)
+	limit := x.cfg.fill * buckets * uint64(regions+region/2) / regions
+	if width+splitBits > maxWidth || entries <= limit {
+		return false
+	}
+	return x.flushEntries()/regions >= minFlushEntries*buckets<<splitBits || entries > limit*x.cfg.patience
+}
+
+// splitFull splits regions that are full, as far as they have to be, in the
+// time that a flush or two take: writers wait no longer. The caller holds
 // ingesting.
 func (x *Index) splitFull(ctx context.Context) error {
-	for region, n := 0, 0; region < regions && n < maxSplits && ctx.Err() == nil; region++ {
-		if !x.isFull(x.meta.Load(), region) {
+	rewritten := uint64(0)
+	for region := 0; region < regions && rewritten < x.flushEntries() && ctx.Err() == nil; region++ {
+		m := x.meta.Load()
+		width := m.regions[region].width
+		for x.isFull(m, region, width) {
+			width += splitBits
+		}
+		if width == m.regions[region].width {
 			continue
 		}
-		if err := x.rewrite(region, x.meta.Load().regions[region].width+splitBits); err != nil {
+		if err := x.rewrite(region, width); err != nil {
 			// The flush itself is done; the next one tries again.
 			x.metrics.flushErrors.Inc()
 			x.cfg.Logger.Warn("buckets could not be split", "region", region, "err", err)
 			return nil
 		}
-		n++
+		rewritten += m.regions[region].entries
 	}
 	return nil
 }
