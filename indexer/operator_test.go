@@ -34,6 +34,24 @@ func TestOperatorLooksAfterTheStore(t *testing.T) {
 	}
 	n.runJob(client, admin.JobCheck)
 
+	n.runJob(client, admin.JobRepair)
+	if publishers, err := client.Reindex(t.Context()); err != nil || publishers != 1 {
+		t.Fatalf("reindex: %d publishers, %v", publishers, err)
+	}
+	n.eventually("marked whole once all is synced", func() bool {
+		err := client.MarkWhole(t.Context(), false)
+		if err != nil && !errors.Is(err, admin.ErrBusy) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	if again, err := client.Store(t.Context()); err != nil || again.Postings != full.Postings || again.Records != full.Records {
+		t.Errorf("store after a reindex %+v, was %+v, %v", again, full, err)
+	}
+	if err := client.MarkWhole(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+
 	if err := client.RemoveProvider(t.Context(), info.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -56,29 +74,34 @@ func TestOperatorLooksAfterTheStore(t *testing.T) {
 	n.runJob(client, admin.JobCheck)
 }
 
+// eventually asks until something is so.
+func (n *node) eventually(what string, so func() bool) {
+	n.t.Helper()
+	deadline := time.Now().Add(testWait)
+	for !so() {
+		if time.Now().After(deadline) {
+			n.t.Fatalf("not within %v: %s", testWait, what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
 // runJob runs a job to its end, which must be good.
 func (n *node) runJob(client *admin.Client, kind admin.JobKind) {
 	n.t.Helper()
 	if err := client.StartJob(n.t.Context(), kind); err != nil {
 		n.t.Fatal(err)
 	}
-	deadline := time.Now().Add(testWait)
-	for {
+	n.eventually(string(kind)+" ends", func() bool {
 		s, err := client.Store(n.t.Context())
 		if err != nil || s.Job == nil || s.Job.Kind != kind {
 			n.t.Fatalf("%s: %+v %v", kind, s.Job, err)
 		}
-		if !s.Job.Running() {
-			if s.Job.Error != "" || s.Job.Damages > 0 {
-				n.t.Fatalf("%s: %+v", kind, s.Job)
-			}
-			return
+		if !s.Job.Running() && (s.Job.Error != "" || s.Job.Damages > 0) {
+			n.t.Fatalf("%s: %+v", kind, s.Job)
 		}
-		if time.Now().After(deadline) {
-			n.t.Fatalf("%s does not end", kind)
-		}
-		<-time.After(5 * time.Millisecond)
-	}
+		return !s.Job.Running()
+	})
 }
 
 // TestOneStoreJobAtATime: a second job is refused while one runs, and closing
