@@ -14,10 +14,12 @@ const (
 	// and 0.1 bytes of overhead an entry.
 	bucketFill = 400
 	splitBits  = 2
-	// firstFlushEntries are wanted of the first flush in each bucket: an index
-	// that was given memory to grow is not rewritten on its way. Less than some
-	// ten would cost too much in keys while it is small.
-	firstFlushEntries = 12
+	// firstFlushEntries are wanted of the first flush in each bucket, or half of
+	// it if a flush has manyEntries: such an index was given memory to grow, and
+	// is not rewritten on its way to a billion (10 bytes written a posting less),
+	// for half a byte a posting while it is small. A small one stays small.
+	firstFlushEntries = 24
+	manyEntries       = 32 << 20
 	// minFlushEntries a new bucket are wanted of each flush, as smaller runs
 	// cost more to write than to keep together; up to
 	// bucketPatience times bucketFill.
@@ -32,8 +34,11 @@ func (x *Index) flushEntries() uint64 {
 
 // firstWidth is the width of a region that has nothing yet.
 func (x *Index) firstWidth() uint {
-	width := uint(minWidth)
-	for width+splitBits <= maxWidth && x.flushEntries() >= firstFlushEntries<<(width+splitBits) {
+	width, wanted := uint(minWidth), uint64(firstFlushEntries)
+	if x.flushEntries() >= manyEntries {
+		wanted /= 2
+	}
+	for width+splitBits <= maxWidth && x.flushEntries() >= wanted<<(width+splitBits) {
 		width += splitBits
 	}
 	return width
