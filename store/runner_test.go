@@ -24,7 +24,9 @@ type runner struct {
 	cfg     Config
 	s       *Store
 	certain int // operations that have happened
-	durable int // operations that must survive
+	// numberBefore is the number of the provider removed last, before that.
+	numberBefore uint32
+	durable      int // operations that must survive
 }
 
 // canary is a publisher whose only address is the number of operations done.
@@ -201,7 +203,12 @@ func (r *runner) setMark(pub int) error {
 // later.
 func (r *runner) removeProvider() error {
 	pub := r.rng.IntN(modelPublishers + 1)
-	err := r.do(modelOp{kind: opRemoveProvider, pub: pub}, func() error {
+	number, err := r.renumbered(pub)
+	if err != nil {
+		return err
+	}
+	r.numberBefore = number
+	err = r.do(modelOp{kind: opRemoveProvider, pub: pub}, func() error {
 		_, err := r.s.RemoveProvider(providerID(pub))
 		return err
 	})
@@ -209,6 +216,12 @@ func (r *runner) removeProvider() error {
 		return err
 	}
 	return r.s.sweepRemoved(context.Background())
+}
+
+// renumbered is the number a provider got when it was last removed.
+func (r *runner) renumbered(pub int) (n uint32, err error) {
+	n, _, err = getRow(r.s.db, peerKey(prefixRenumbered, providerID(pub)), decodeNumber)
+	return n, err
 }
 
 func (r *runner) reclaim() error {
@@ -242,6 +255,17 @@ func (r *runner) recovered(s *Store) error {
 	}
 	if n < r.durable || n > len(r.ops) {
 		return fmt.Errorf("%d operations survived, %d were durable, %d done", n, r.durable, len(r.ops))
+	}
+	if n < len(r.ops) && r.ops[n].kind == opRemoveProvider {
+		// That a removal took the memory of older ones with it cannot be seen
+		// from outside until ads older than those come.
+		number, err := r.renumbered(r.ops[n].pub)
+		if err != nil {
+			return err
+		}
+		if number != r.numberBefore {
+			n++
+		}
 	}
 	err := r.after(r.ops[:n]).verify(s)
 	if err != nil && n < len(r.ops) { // the canary follows its operation
