@@ -10,7 +10,7 @@ BENCH_CASES      ?= store/1M plain/1M store/20M plain/20M ads10/200k ads100/50k
 BENCH_LONG_CASES ?= store/200M/4GiB/1 store/200M/1GiB/1 store/1e9/4GiB/2 store/1e9/1GiB/2
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit race lint fuzz bench bench-long soak e2e interop golden ci demo
+.PHONY: help build test unit race bounds lint fuzz bench bench-long soak e2e interop golden ci demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +21,16 @@ build: ## build bin/signpost
 demo: ## run a pool, publish this directory into it, find and fetch it, stay up
 	$(GO) run ./cmd/signpost dev --demo .
 
-test: lint race e2e interop ## run everything: lint, all tests with -race, real processes, interop
+test: lint race bounds e2e interop ## run everything: lint, all tests with -race, real processes, interop
 
 unit: ## the tests of all packages without -race, for a quick look
 	$(GO) test ./...
 
 race: ## the tests of all packages with -race
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
+
+bounds: ## the tests that mean nothing with -race: memory, allocations, a million records
+	$(GO) test -count 1 -timeout 10m -run 'MemoryStays|AllocatesLittle|InAMillionRecords' ./store ./store/postings
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt -w the files above'; exit 1; }
