@@ -31,10 +31,11 @@ const reclaimEntries = 32 << 20
 // Reclaim rewrites the regions that have at least the part minGarbage of dead
 // entries or repetitions, some at a time, and returns how many entries it
 // dropped. Regions that have clearly less, by a sample, are not read. With
-// minGarbage 0 all are read, and after it has returned no error nothing is left
-// of IDs that were dead, and flushed, when it began. It may be stopped through
-// ctx at any time and begun again; what it did stays. What it cannot read it
-// passes over and reports at the end as ErrCorrupt.
+// minGarbage 0 all are rewritten, whatever the counts say, as a pass that was
+// stopped may have counted what it did not drop; and after it has returned no
+// error nothing is left of IDs that were dead, and flushed, when it began. It
+// may be stopped through ctx at any time and begun again; what it did stays.
+// What it cannot read it passes over and reports at the end as ErrCorrupt.
 func (x *Index) Reclaim(ctx context.Context, minGarbage float64) (dropped uint64, err error) {
 	if err := x.enter(); err != nil {
 		return 0, err
@@ -57,7 +58,7 @@ func (x *Index) Reclaim(ctx context.Context, minGarbage float64) (dropped uint64
 		if touched < reclaimEntries && region < regions-1 {
 			continue
 		}
-		if garbage > 0 {
+		if garbage > 0 || minGarbage <= 0 {
 			start, _ := regionSpan(first)
 			_, end := regionSpan(region)
 			err := x.db.Compact(ctx, start, end, false)
@@ -98,7 +99,11 @@ func (x *Index) touch(region int, minGarbage float64) (garbage uint64, err error
 	if err != nil {
 		return 0, err
 	}
-	if r.entries <= living || float64(r.entries-living) < minGarbage*float64(r.entries) {
+	if len(buckets) == 0 {
+		return 0, nil
+	}
+	garbage = r.entries - min(r.entries, living)
+	if minGarbage > 0 && (garbage == 0 || float64(garbage) < minGarbage*float64(r.entries)) {
 		return 0, nil
 	}
 	t := x.newTables()
@@ -108,7 +113,6 @@ func (x *Index) touch(region int, minGarbage float64) (garbage uint64, err error
 			return 0, errors.Join(err, t.drop())
 		}
 	}
-	garbage = r.entries - living
 	r.entries = living
 	if err := x.ingest(t, &next); err != nil {
 		return 0, err

@@ -235,3 +235,35 @@ func (x *Index) tableBytes() (n int64) {
 	}
 	return n
 }
+
+// TestReclaimThatWasStoppedIsMadeGood: a pass that ended between marking regions
+// and compacting them leaves nothing of the dead once the next has returned:
+// then their IDs are forgotten, and nothing would ever drop them again.
+func TestReclaimThatWasStoppedIsMadeGood(t *testing.T) {
+	cfg := memConfig()
+	var dead atomic.Bool
+	cfg.Alive = func(id uint64) bool { return id%2 == 0 || !dead.Load() }
+	x := openTest(t, cfg)
+	const records = 400
+	fill(t, x, records)
+	if err := x.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dead.Store(true)
+	for region := range regions { // all that the stopped pass came to
+		if _, err := x.touch(region, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := x.Reclaim(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	dead.Store(false) // forgotten
+	for id := range uint64(records) {
+		if id%2 == 0 {
+			wantIDs(t, x, testHash(id*100), id)
+		} else {
+			wantIDs(t, x, testHash(id*100))
+		}
+	}
+}
