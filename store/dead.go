@@ -19,6 +19,9 @@ type deadSet struct {
 	mu    sync.Mutex // one change at a time
 	pages atomic.Pointer[[]atomic.Pointer[deadPage]]
 	epoch atomic.Uint64 // changes before IDs become dead
+
+	// hold is held for reading by lookups that IDs must not become dead under.
+	hold sync.RWMutex
 }
 
 const deadPageIDs = 1 << 15
@@ -75,6 +78,8 @@ func (d *deadSet) add(ids []uint64) {
 	if len(ids) == 0 {
 		return
 	}
+	d.hold.Lock()
+	defer d.hold.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.epoch.Add(1)

@@ -150,8 +150,9 @@ func (s *Store) countFinds(err error, answers ...[]Value) {
 const defaultMaxFound = 16384
 
 // maxFindTries bounds how often a lookup begins again because IDs became dead
-// under it. That happens once a sync at most.
-const maxFindTries = 8
+// under it, which happens once a sync at most. Then it holds that up, so that
+// the answer is right however long it takes.
+const maxFindTries = 4
 
 // atOneMoment runs find with a lookup of one moment and says to how many
 // records it keeps. The moment is that of a snapshot of the rows, which is
@@ -165,6 +166,10 @@ const maxFindTries = 8
 func (s *Store) atOneMoment(find func(l *lookup, limit int) (more bool, err error)) error {
 	limit := s.cfg.maxFound
 	for try := 1; ; try++ {
+		if try == maxFindTries {
+			s.dead.hold.RLock()
+			defer s.dead.hold.RUnlock()
+		}
 		epoch := s.dead.epoch.Load()
 		l := s.newLookup()
 		more, err := find(l, limit)
@@ -174,7 +179,7 @@ func (s *Store) atOneMoment(find func(l *lookup, limit int) (more bool, err erro
 		switch {
 		case more && limit > 0:
 			limit = 0
-		case s.dead.epoch.Load() == epoch || try >= maxFindTries:
+		case s.dead.epoch.Load() == epoch:
 			return nil
 		}
 	}

@@ -194,3 +194,23 @@ func TestFindBatchAnswersAsFind(t *testing.T) {
 		t.Error("a batch that is too large was taken")
 	}
 }
+
+// TestFindUnderEndlessRemovals: IDs that become dead under every try of a lookup
+// do not make it give up being exact: it holds them up and ends.
+func TestFindUnderEndlessRemovals(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	id := uint64(1 << 40) // of nobody
+	tries := 0
+	err := s.atOneMoment(func(*lookup, int) (bool, error) {
+		if tries++; tries < maxFindTries {
+			s.dead.add([]uint64{id + uint64(tries)})
+		} else if s.dead.hold.TryLock() {
+			t.Error("the last try does not hold up what it depends on")
+		}
+		return false, nil
+	})
+	if err != nil || tries != maxFindTries {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+	s.dead.add([]uint64{id}) // not held any more
+}
