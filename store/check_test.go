@@ -53,8 +53,13 @@ func TestCheckNamesDamagedRows(t *testing.T) {
 	}{
 		"does not decode": {func(s *Store) error { return s.db.Set(idKey(prefixRecord, 7), []byte{0xff}, pebble.NoSync) }, `row "i\x00\x00\x00\x00\x00\x00\x00\a"`},
 		"is missing":      {func(s *Store) error { return s.db.Delete(idKey(prefixRecord, 7), pebble.NoSync) }, `row "k`},
-		"is too many":     {func(s *Store) error { return s.db.Set([]byte("?"), nil, pebble.NoSync) }, `row "?"`},
-		"no count":        {func(s *Store) error { return s.db.Delete([]byte(keyTotals), pebble.NoSync) }, `row "u"`},
+		"is not counted": {func(s *Store) error {
+			w := s.publishers["pub"].progress
+			w.pending = 3
+			return s.db.Set(peerKey(prefixProgress, "pub"), w.encode(), pebble.NoSync)
+		}, `row "m\x03pub"`},
+		"is too many": {func(s *Store) error { return s.db.Set([]byte("?"), nil, pebble.NoSync) }, `row "?"`},
+		"no count":    {func(s *Store) error { return s.db.Delete([]byte(keyTotals), pebble.NoSync) }, `row "u"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := checkedStore(t, vfs.NewMem())

@@ -42,7 +42,7 @@ func (s *Store) verifyRows(ctx context.Context, r pebble.Reader, bad func(key []
 
 func (v *verifier) prefix(ctx context.Context, prefix byte) error {
 	check := v.check(prefix)
-	var last []byte
+	last := []byte{prefix}
 	err := scan(v.r, []byte{prefix}, keyEnd([]byte{prefix}), func(k, value []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -60,7 +60,7 @@ func (v *verifier) prefix(ctx context.Context, prefix byte) error {
 	case err != nil:
 		// A table that cannot be read: what is behind in this prefix is not
 		// looked at.
-		return v.report(append([]byte{prefix}, last...), fmt.Errorf("%w: %w", ErrCorrupt, err))
+		return v.report(last, fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}
 	return v.endPublisher(prefix)
 }
@@ -132,7 +132,7 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 	case prefixRenumbered:
 		return decodes(func(b []byte) error { _, err := decodeNumber(b); return err })
 	case prefixProgress:
-		return decodes(func(b []byte) error { _, err := decodeProgress(b); return err })
+		return v.counts
 	case prefixProvider:
 		return decodes(func(b []byte) error { _, err := decodeProvider(b); return err })
 	case prefixPublisher:
@@ -152,6 +152,35 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		}
 		return wrong("unknown row")
 	}
+}
+
+// counts: where a publisher's progress counts rows there are some. How many is
+// compared when they are passed.
+func (v *verifier) counts(k, value []byte) error {
+	pub, err := parsePeerKey(prefixProgress, k)
+	if err != nil {
+		return err
+	}
+	w, err := decodeProgress(value)
+	if err != nil {
+		return err
+	}
+	for prefix, n := range w.rows() {
+		some := false
+		err := scanPrefix(v.r, peerKey(prefix, pub), func(_, _ []byte) error { some = true; return errStop })
+		if err != nil {
+			return err
+		}
+		if n > 0 && !some {
+			return wrong("counts %d rows %q, there are none", n, prefix)
+		}
+	}
+	return nil
+}
+
+// rows are the numbers of a publisher's rows by their prefix.
+func (w progressRow) rows() map[byte]uint64 {
+	return map[byte]uint64{prefixAbove: w.above, prefixPending: w.pending, prefixTombstone: w.tombs}
 }
 
 // count counts the rows of one publisher after the other.
@@ -177,8 +206,7 @@ func (v *verifier) endPublisher(prefix byte) error {
 	if err != nil {
 		return v.report(peerKey(prefixProgress, pub), err)
 	}
-	want := map[byte]uint64{prefixAbove: w.above, prefixPending: w.pending, prefixTombstone: w.tombs}[prefix]
-	if want != rows {
+	if want := w.rows()[prefix]; want != rows {
 		return v.report(peerKey(prefix, pub), wrong("%d rows, progress counts %d", rows, want))
 	}
 	return nil
@@ -336,7 +364,13 @@ func (v *verifier) forward(id uint64, value []byte) error {
 	if err == nil && !found {
 		err = wrong("leads to record %d, which has no such generation", recID)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if dead, err := has(v.r, idKey(prefixDead, id)); err != nil || dead {
+		return errors.Join(err, wrong("its generation is removed"))
+	}
+	return nil
 }
 
 func (v *verifier) generation(k, value []byte) error {
