@@ -55,23 +55,24 @@ func (o localOperator) RemoveProvider(_ context.Context, provider peer.ID) error
 	return nil
 }
 
-// Reindex starts a resync of every publisher with a known address: one without
-// was never synced.
-func (o localOperator) Reindex(context.Context) (publishers int, err error) {
+// Reindex starts a resync of every publisher that may be synced.
+func (o localOperator) Reindex(context.Context) (done admin.Reindexed, err error) {
 	for _, p := range o.ix.store.Publishers() {
 		err := o.ix.ingester.Sync(p, ingest.SyncOptions{Resync: true})
 		switch {
 		case errors.Is(err, ingest.ErrUnknownPublisher), errors.Is(err, announce.ErrNotAllowed):
+			o.ix.log.Warn("publisher is not indexed again", "publisher", p, "err", err)
+			done.PassedOver++
 		case errors.Is(err, ingest.ErrBusy):
-			return publishers, fmt.Errorf("%w: %d publishers are synced already, repeat it when some are done", admin.ErrBusy, publishers)
+			return done, fmt.Errorf("%w: %d publishers are synced already, repeat it when some are done", admin.ErrBusy, done.Publishers)
 		case err != nil:
-			return publishers, err
+			return done, err
 		default:
-			publishers++
+			done.Publishers++
 		}
 	}
-	o.ix.log.Info("all ads are applied again on request", "publishers", publishers)
-	return publishers, nil
+	o.ix.log.Info("all ads are applied again on request", "publishers", done.Publishers, "passedOver", done.PassedOver)
+	return done, nil
 }
 
 func (o localOperator) MarkWhole(_ context.Context, force bool) error {

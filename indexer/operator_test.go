@@ -35,8 +35,8 @@ func TestOperatorLooksAfterTheStore(t *testing.T) {
 	n.runJob(client, admin.JobCheck)
 
 	n.runJob(client, admin.JobRepair)
-	if publishers, err := client.Reindex(t.Context()); err != nil || publishers != 1 {
-		t.Fatalf("reindex: %d publishers, %v", publishers, err)
+	if done, err := client.Reindex(t.Context()); err != nil || done != (admin.Reindexed{Publishers: 1}) {
+		t.Fatalf("reindex: %+v, %v", done, err)
 	}
 	n.eventually("marked whole once all is synced", func() bool {
 		err := client.MarkWhole(t.Context(), false)

@@ -32,9 +32,9 @@ type Operator interface {
 	// goes. ErrBusy if a job is running, ErrBadRequest for an unknown kind.
 	StartJob(ctx context.Context, kind JobKind) error
 	// Reindex starts a sync of every publisher that applies all ads again, for
-	// what a repair has lost, and returns how many. ErrBusy if one of them could
-	// not be started; it can be repeated.
-	Reindex(ctx context.Context) (publishers int, err error)
+	// what a repair has lost. ErrBusy if one of them could not be started; it can
+	// be repeated.
+	Reindex(ctx context.Context) (Reindexed, error)
 	// MarkWhole ends that lookups answer with an error where postings were lost
 	// and nothing is found. ErrBusy while a sync that was asked for is running,
 	// unless force is set.
@@ -86,6 +86,14 @@ type StoreJob struct {
 	Damage  []string  `json:",omitempty"` // the first MaxDamage of them, one a line
 }
 
+// Reindexed says how many publishers are synced from their first ad, and how
+// many were passed over: what was lost of these does not come back.
+type Reindexed struct {
+	Publishers int
+	// PassedOver have no known address, or are not assigned to this node.
+	PassedOver int
+}
+
 // MaxDamage is how many damages a StoreJob lists.
 const MaxDamage = 100
 
@@ -125,12 +133,12 @@ func (h *handler) routeStore(mux *http.ServeMux, op Operator) {
 		if !api.Method(w, r, http.MethodPost) {
 			return
 		}
-		n, err := op.Reindex(r.Context())
+		done, err := op.Reindex(r.Context())
 		if err != nil {
 			h.fail(w, r, err)
 			return
 		}
-		api.JSON(w, http.StatusAccepted, reindexed{n})
+		api.JSON(w, http.StatusAccepted, done)
 	})
 	mux.HandleFunc(markWholePath, h.do(http.MethodPost, func(r *http.Request) error {
 		force, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("force"), "false"))
@@ -157,9 +165,6 @@ func (h *handler) routeStore(mux *http.ServeMux, op Operator) {
 	}))
 }
 
-// reindexed is the answer of a reindex.
-type reindexed struct{ Publishers int }
-
 // Store asks for the size of the indexer's store.
 func (c *Client) Store(ctx context.Context) (StoreStatus, error) {
 	var status StoreStatus
@@ -173,10 +178,9 @@ func (c *Client) StartJob(ctx context.Context, kind JobKind) error {
 }
 
 // Reindex makes the indexer apply all ads again.
-func (c *Client) Reindex(ctx context.Context) (publishers int, err error) {
-	var answer reindexed
-	err = c.call(ctx, http.MethodPost, c.base.JoinPath(reindexPath), nil, &answer)
-	return answer.Publishers, err
+func (c *Client) Reindex(ctx context.Context) (done Reindexed, err error) {
+	err = c.call(ctx, http.MethodPost, c.base.JoinPath(reindexPath), nil, &done)
+	return done, err
 }
 
 // MarkWhole makes the indexer forget that postings were lost.

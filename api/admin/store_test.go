@@ -32,9 +32,9 @@ func (f *fakeOperator) StartJob(_ context.Context, kind JobKind) error {
 	return f.err
 }
 
-func (f *fakeOperator) Reindex(context.Context) (int, error) {
+func (f *fakeOperator) Reindex(context.Context) (Reindexed, error) {
 	f.call = "reindex"
-	return 7, f.err
+	return Reindexed{7, 2}, f.err
 }
 
 func (f *fakeOperator) MarkWhole(_ context.Context, force bool) error {
@@ -61,9 +61,9 @@ func TestOperatorIsTheSameLocallyAndRemotely(t *testing.T) {
 		"whole true":    func(o Operator) error { return o.MarkWhole(t.Context(), true) },
 		"whole false":   func(o Operator) error { return o.MarkWhole(t.Context(), false) },
 		"reindex": func(o Operator) error {
-			n, err := o.Reindex(t.Context())
-			if err == nil && n != 7 {
-				t.Errorf("%d publishers, want 7", n)
+			done, err := o.Reindex(t.Context())
+			if want := (Reindexed{7, 2}); err == nil && done != want {
+				t.Errorf("%+v, want %+v", done, want)
 			}
 			return err
 		},

@@ -242,11 +242,15 @@ func runReindex(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := client.Reindex(c.Context)
+	done, err := client.Reindex(c.Context)
 	if err != nil {
 		return askedAdmin(c, err)
 	}
-	fmt.Fprintf(c.App.ErrWriter, "%d publishers are synced from their first advertisement; when that is done: signpost store mark-whole\n", n)
+	fmt.Fprintf(c.App.ErrWriter, "%d publishers are synced from their first advertisement; when that is done: signpost store mark-whole\n", done.Publishers)
+	if done.PassedOver > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "%d publishers are passed over, as they are not assigned or have no known address: what was lost of\n"+
+			"these does not come back until they are assigned again; the node's log names them\n", done.PassedOver)
+	}
 	return nil
 }
 
