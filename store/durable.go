@@ -219,7 +219,10 @@ func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
 
 // stop ends the background work for good and wakes all who wait.
 func (y *syncer) stop() (err error) {
-	if y.snap != nil {
+	y.reading.RLock()
+	running := y.snap != nil // false after a failure that was not recovered from
+	y.reading.RUnlock()
+	if running {
 		err = y.suspend()
 	}
 	y.mu.Lock()
