@@ -46,31 +46,18 @@ func listenStreams(t *testing.T, m *Memory, listen ...string) host.Host {
 // serveStreamsTest serves until the end of the test.
 func serveStreamsTest(t *testing.T, h host.Host, handler http.Handler) {
 	t.Helper()
+	ln, err := ListenStreams(h)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var served sync.WaitGroup
-	ready := make(chan struct{})
 	served.Go(func() {
-		close(ready)
-		if err := ServeStreams(ctx, h, handler); err != nil {
+		if err := ServeStreams(ctx, ln, handler); err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	<-ready
-	for len(protocolsOf(h)) == 0 { // until the handler is in place
-		if ctx.Err() != nil {
-			break
-		}
-	}
 	t.Cleanup(func() { cancel(); served.Wait() })
-}
-
-func protocolsOf(h host.Host) (found []string) {
-	for _, p := range h.Mux().Protocols() {
-		if p == streamProtocol {
-			found = append(found, string(p))
-		}
-	}
-	return found
 }
 
 func newStreamClient(t *testing.T, allowPrivate bool) *Client {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -20,17 +21,23 @@ const (
 	serveHeaderBytes   = 16 << 10
 )
 
-// ServeStreams serves handler, such as that of [NewHandler], to peers of h over
-// libp2p streams until ctx ends; then it returns nil. h should have the
-// publisher's identity, as that is who its peers dial. Requests that are under
-// way at the end are cut off.
-func ServeStreams(ctx context.Context, h host.Host, handler http.Handler) error {
+// ListenStreams accepts the streams of HTTP requests that peers of h open from
+// now on, for [ServeStreams]. h should have the publisher's identity, as that is
+// who its peers dial. It stays the caller's, to be closed after the listener.
+func ListenStreams(h host.Host) (net.Listener, error) {
 	// A client that has sent its request may close its side; that is no reason
 	// to stop answering.
 	ln, err := gostream.Listen(h, streamProtocol, gostream.IgnoreEOF())
 	if err != nil {
-		return fmt.Errorf("serve on libp2p streams: %w", err)
+		return nil, fmt.Errorf("listen on libp2p streams: %w", err)
 	}
+	return ln, nil
+}
+
+// ServeStreams serves handler, such as that of [NewHandler], over the streams
+// of a [ListenStreams] until ctx ends; then it returns nil. It closes ln. Requests
+// that are under way at the end are cut off.
+func ServeStreams(ctx context.Context, ln net.Listener, handler http.Handler) error {
 	srv := &http.Server{
 		Handler:           oneRequest(handler),
 		ReadHeaderTimeout: serveHeaderTimeout,
@@ -40,7 +47,7 @@ func ServeStreams(ctx context.Context, h host.Host, handler http.Handler) error 
 	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	err = srv.Serve(ln)
+	err := srv.Serve(ln)
 	srv.Close()
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
 		return nil
