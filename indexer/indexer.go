@@ -95,6 +95,7 @@ type Indexer struct {
 	id       peer.ID
 	store    *store.Store
 	ingester *ingest.Ingester
+	streams  *ipnisync.Streams // to publishers on libp2p; not gossip's host, see there
 	client   *ipnisync.Client
 	gossip   *announce.Gossip
 	seen     *announce.Seen
@@ -122,11 +123,16 @@ func Open(cfg Config) (*Indexer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open indexer: %w", err)
 	}
+	streams, err := ipnisync.OpenStreams(cfg.AllowPrivate)
+	if err != nil {
+		return nil, fmt.Errorf("open indexer: %w", err)
+	}
 	ix := &Indexer{
 		cfg: cfg, log: cfg.Logger.With("indexer", id), id: id,
 		seen:       announce.NewSeen(announce.DefaultSeen),
 		registry:   prometheus.NewRegistry(),
-		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate}),
+		streams:    streams,
+		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, Streams: streams}),
 		unassigned: make(map[peer.ID]bool),
 	}
 	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -226,6 +232,7 @@ func (ix *Indexer) Close() error {
 			errs = append(errs, ix.ingester.Close())
 		}
 		ix.client.Close()
+		errs = append(errs, ix.streams.Close())
 		if ix.store != nil {
 			ix.jobs.close()
 			start := time.Now()

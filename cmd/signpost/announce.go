@@ -88,7 +88,12 @@ func announcedHead(c *cli.Context, info peer.AddrInfo) (cid.Cid, error) {
 		}
 		return head, nil
 	}
-	client := ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: true})
+	streams, err := ipnisync.OpenStreams(true)
+	if err != nil {
+		return cid.Undef, err
+	}
+	defer streams.Close()
+	client := ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: true, Streams: streams})
 	defer client.Close()
 	pub, err := client.Publisher(info)
 	if err != nil {
