@@ -33,6 +33,8 @@ var rowKinds = []struct {
 	{"provider", func(b []byte) ([]byte, error) { w, err := decodeProvider(b); return w.encode(), err }},
 	{"assignment", func(b []byte) ([]byte, error) { w, err := decodeAssignment(b); return w.encode(), err }},
 	{"totals", func(b []byte) ([]byte, error) { w, err := decodeTotals(b); return w.encode(), err }},
+	{"state", func(b []byte) ([]byte, error) { w, err := decodeState(b); return w.encode(), err }},
+	{"registered", func(b []byte) ([]byte, error) { w, err := decodeRegistered(b); return w.encode(), err }},
 	{"latch", func(b []byte) ([]byte, error) { at, err := decodeLatch(b); return appendTime(nil, at), err }},
 }
 
@@ -63,6 +65,9 @@ func sampleRows() [][]byte {
 		providerRow{last: reg, lastAd: testCID(4), lastAdTime: at, addrsFrom: reg, addrs: []string{"/b"}}.encode(),
 		assignmentRow{continued: "frozen", time: at}.encode(),
 		totals{1, 2, 3, 4}.encode(),
+		stateRow(PublisherState{Phase: PhaseRemoved, Contact: at, Tried: at, Silent: time.Hour, PollInterval: -1, PollRetry: time.Minute,
+			Removed: at, Removals: 300, Addrs: []string{"/a"}, LastAd: testCID(6)}).encode(),
+		registeredRow{seq: 1 << 60, bare: true}.encode(),
 		appendTime(nil, at),
 	}
 }

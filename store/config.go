@@ -41,6 +41,7 @@ type Config struct {
 
 	lockPatience     time.Duration // tests shorten it
 	maxFound         int           // tests lower it
+	maxRegistered    int           // tests lower it
 	minReclaim       uint64        // tests lower it
 	moveRows         int           // tests lower it
 	logBytes         int64         // tests lower it
@@ -96,6 +97,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.maxFound == 0 {
 		c.maxFound = defaultMaxFound
+	}
+	if c.maxRegistered == 0 {
+		c.maxRegistered = MaxRegistered
 	}
 	return c
 }

@@ -34,11 +34,14 @@ const (
 	prefixExtended   = 'x' // x peer ctx            extended providers of (provider, context); ctx empty: whole chain
 	prefixDead       = 'y' // y id8                 record ID removed, its postings not yet reclaimed
 	prefixRemoved    = 'z' // z num4                provider's number removed, its records not yet swept
+	prefixState      = 'S' // S peer                whether a publisher is heard from, by publisher
+	prefixRegistered = 'R' // R peer                sequence number of the last register request, by provider
 
 	keyFrozen = "f" // the frozen latch
 	keyLogSeq = "b" // number of the last log frame of rows that is in the database
 	keyNextID = "n" // first record ID not reserved yet
 	keyTotals = "u" // counts for Stats
+	keyPolicy = "P" // who may publish for whom, as the caller writes it
 )
 
 const (

@@ -143,12 +143,17 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		return decodes(func(b []byte) error { _, err := decodeAnnounced(b); return err })
 	case prefixAssignment:
 		return decodes(func(b []byte) error { _, err := decodeAssignment(b); return err })
+	case prefixState:
+		return decodes(func(b []byte) error { _, err := decodeState(b); return err })
+	case prefixRegistered:
+		return decodes(func(b []byte) error { _, err := decodeRegistered(b); return err })
 	}
 	single := map[string]func(b []byte) error{
 		keyFrozen: func(b []byte) error { _, err := decodeLatch(b); return err },
 		keyLogSeq: func(b []byte) error { _, err := decodeLogSeq(b); return err },
 		keyNextID: func(b []byte) error { _, err := decodeNextID(b); return err },
 		keyTotals: func(b []byte) error { _, err := decodeTotals(b); return err },
+		keyPolicy: checkPolicy,
 	}
 	return func(k, value []byte) error {
 		if decode := single[string(k)]; decode != nil {
