@@ -196,13 +196,15 @@ func (n *node) call(method, u, body string) (int, http.Header, string) {
 	return resp.StatusCode, resp.Header, string(b)
 }
 
+// waitIndexed waits until head and all before it are done, and no sync runs.
 func (n *node) waitIndexed(head string) {
 	n.t.Helper()
 	want := `{"Ad":"` + head + `","Indexed":true`
 	deadline := time.Now().Add(testWait)
 	for {
 		_, _, body := n.call(http.MethodGet, n.ingest+"/sync/status/ad/"+head, "")
-		if strings.HasPrefix(body, want) {
+		_, _, syncs := n.call(http.MethodGet, n.ingest+"/sync/status", "")
+		if strings.HasPrefix(body, want) && !strings.Contains(syncs, `"Ongoing":true`) {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -63,13 +63,13 @@ func (l *lane) fetchEntries(ctx context.Context, from entriesCursor, put putFunc
 type putFunc func([]multihash.Multihash, *entriesCursor) error
 
 // fetchChunk fetches, decodes and puts one chunk and returns the place behind
-// it. Its memory is reserved meanwhile, and the processor waited for.
+// it. Its memory is held meanwhile, and the processor waited for.
 func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (behind entriesCursor, err error) {
-	block, release, err := l.entryBlock(ctx, at.next)
+	block, err := l.entryBlock(ctx, at.next)
 	if err != nil {
 		return behind, err
 	}
-	defer func() { release() }()
+	defer block.Release()
 	end, err := l.i.turns.take(ctx, l.publisher)
 	if err != nil {
 		return behind, err
@@ -78,12 +78,10 @@ func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (b
 	if l.decoder == nil {
 		l.decoder = l.i.decoders.Get().(*schema.ChunkDecoder)
 	}
-	chunk, err := l.decoder.Decode(at.next, block)
+	chunk, err := l.decoder.Decode(at.next, block.Bytes)
 	if err != nil && at.chunks == 0 && errors.Is(err, schema.ErrMalformed) {
-		// A walk over a HAMT takes turns and room of its own.
-		end()
-		release()
-		end, release = func() {}, func() {}
+		end() // a walk over a HAMT takes turns of its own
+		end = func() {}
 		return behind, l.fetchOther(ctx, at.next, block, err, put)
 	}
 	if err != nil {
@@ -94,7 +92,7 @@ func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (b
 		l.mhs = append(l.mhs, mh)
 	}
 	l.i.metrics.multihashesSkipped.Add(float64(chunk.Skipped))
-	l.st.chunk(len(block), len(l.mhs))
+	l.st.chunk(len(block.Bytes), len(l.mhs))
 	behind = entriesCursor{chunks: at.chunks + 1, next: chunk.Next}
 	return behind, put(l.mhs, &behind)
 }
@@ -107,8 +105,8 @@ func (l *lane) close() {
 }
 
 // fetchOther handles a first entries block that is not an entry chunk.
-func (l *lane) fetchOther(ctx context.Context, root cid.Cid, block []byte, notChunk error, put putFunc) error {
-	kind, err := schema.Classify(root, block)
+func (l *lane) fetchOther(ctx context.Context, root cid.Cid, block ipnisync.Block, notChunk error, put putFunc) error {
+	kind, err := schema.Classify(root, block.Bytes)
 	if err != nil || kind != schema.KindHAMT {
 		return entryError(root, notChunk)
 	}
@@ -131,26 +129,12 @@ func (l *lane) fetchOther(ctx context.Context, root cid.Cid, block []byte, notCh
 	return nil
 }
 
-// entryBlock fetches a block of entries. What it takes in memory is reserved
-// until release is called.
-func (l *lane) entryBlock(ctx context.Context, c cid.Cid) (block []byte, release func(), err error) {
-	release, err = l.i.reserve(ctx, l.session.blockBytes())
+// entryBlock fetches a block of entries, to be released.
+func (l *lane) entryBlock(ctx context.Context, c cid.Cid) (ipnisync.Block, error) {
+	block, err := l.fetch(ctx, c, ipnisync.HintEntryChunk)
 	if err != nil {
-		return nil, nil, err
+		return block, fmt.Errorf("fetch entries %s from %s: %w", c, l.publisher, err)
 	}
-	if block, err = l.fetchEntryBlock(ctx, c); err != nil {
-		release()
-		return nil, nil, err
-	}
-	return block, release, nil
-}
-
-func (l *lane) fetchEntryBlock(ctx context.Context, c cid.Cid) ([]byte, error) {
-	block, err := l.block(ctx, c, func(p Publisher) ([]byte, error) { return p.Block(ctx, c, ipnisync.HintEntryChunk) })
-	if err != nil {
-		return nil, fmt.Errorf("fetch entries %s from %s: %w", c, l.publisher, err)
-	}
-	l.session.sawBlock(len(block))
 	return block, nil
 }
 

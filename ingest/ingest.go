@@ -113,9 +113,10 @@ type Publisher interface {
 	ID() peer.ID
 	// Head returns the verified signed head; ipnisync.ErrNoHead if the chain is empty.
 	Head(ctx context.Context) (*schema.SignedHead, error)
-	// Block returns a block's bytes, bounded in size but not yet checked
-	// against the CID; ipnisync.ErrNotFound if the publisher does not have it.
-	Block(ctx context.Context, c cid.Cid, hint ipnisync.Hint) ([]byte, error)
+	// Fetch returns a block, bounded in size but not yet checked against the
+	// CID, for which memory is taken from the budget until it is released;
+	// ipnisync.ErrNotFound if the publisher does not have it.
+	Fetch(ctx context.Context, c cid.Cid, hint ipnisync.Hint, budget *ipnisync.Budget) (ipnisync.Block, error)
 	// Addr is the address that answered last, nil if there is none.
 	Addr() multiaddr.Multiaddr
 }
@@ -165,7 +166,7 @@ type Ingester struct {
 	guests   *seats // of the others: anybody can announce any number of them
 	turns    *turns
 	lanes    *semaphore.Weighted // see maxAllLanes
-	memory   *semaphore.Weighted // bytes of blocks in work
+	memory   *ipnisync.Budget    // of blocks in work
 	decoders sync.Pool           // of *schema.ChunkDecoder
 	stages   *stageBook
 
@@ -213,7 +214,7 @@ func Open(cfg Config) (*Ingester, error) {
 		guests:  newSeats(maxGuests, slice),
 		turns:   newTurns(max(runtime.NumCPU(), 2)),
 		lanes:   semaphore.NewWeighted(maxAllLanes),
-		memory:  semaphore.NewWeighted(cfg.MemoryBytes / 2),
+		memory:  ipnisync.NewBudget(cfg.MemoryBytes / 4),
 		stages:  newStageBook(m.stageSeconds),
 		decoders: sync.Pool{New: func() any {
 			return schema.NewChunkDecoder(schema.DefaultLimits)
@@ -308,25 +309,6 @@ func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Ci
 	}
 	i.cfg.Store.SyncSoon()
 	return i.cfg.Store.WaitDurable(ctx, seq)
-}
-
-// reserve waits until there is room for a block in work. The function returned
-// gives it back.
-func (i *Ingester) reserve(ctx context.Context, bytes int64) (func(), error) {
-	bytes = min(bytes, i.cfg.MemoryBytes/2)
-	if err := i.memory.Acquire(ctx, bytes); err != nil {
-		return nil, err
-	}
-	return func() { i.memory.Release(bytes) }, nil
-}
-
-// tryReserve is reserve that does not wait; false if there is no room.
-func (i *Ingester) tryReserve(bytes int64) (func(), bool) {
-	bytes = min(bytes, i.cfg.MemoryBytes/2)
-	if !i.memory.TryAcquire(bytes) {
-		return nil, false
-	}
-	return func() { i.memory.Release(bytes) }, true
 }
 
 // SyncOptions of an explicit sync, as POST /ingest/sync/{publisher} takes them.

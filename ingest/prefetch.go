@@ -5,10 +5,18 @@ import (
 	"sync"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/signpost-index/signpost/ingest/ipnisync"
 )
 
-// maxPrefetch is how many nodes of a HAMT are fetched ahead at once.
-const maxPrefetch = 16
+const (
+	// maxPrefetch is how many nodes of a HAMT are fetched ahead at once.
+	maxPrefetch = 16
+	// maxAheadBytes bounds a node kept while an earlier one is waited for. It is
+	// what a block may have without the budget, so that what is kept never stands
+	// in the way of what is waited for. Usual nodes have a tenth of it.
+	maxAheadBytes = 64 << 10
+)
 
 // prefetch fetches the nodes of a HAMT a little ahead of the walk over it, so
 // that a tree of small nodes does not cost a round trip for each. It is used by
@@ -19,14 +27,15 @@ type prefetch struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	nodes  map[cid.Cid]*prefetched
+	last   ipnisync.Block // handed out; the walk is done with it when it asks for the next
 }
 
 // prefetched is a node under way or there.
 type prefetched struct {
-	ready   chan struct{} // closed when the fields below are set
-	block   []byte
-	err     error
-	release func()
+	ready chan struct{} // closed when the fields below are set
+	block ipnisync.Block
+	large bool // it was there, and not kept
+	err   error
 }
 
 func newPrefetch(ctx context.Context, l *lane) *prefetch {
@@ -35,78 +44,58 @@ func newPrefetch(ctx context.Context, l *lane) *prefetch {
 }
 
 // give hands in a block that is there already.
-func (p *prefetch) give(c cid.Cid, block []byte) {
-	n := &prefetched{ready: make(chan struct{}), block: block, release: func() {}}
+func (p *prefetch) give(c cid.Cid, block ipnisync.Block) {
+	n := &prefetched{ready: make(chan struct{}), block: block}
 	close(n.ready)
 	p.nodes[c] = n
 }
 
 // fetch is a schema.HAMTFetch.
 func (p *prefetch) fetch(ctx context.Context, c cid.Cid, next []cid.Cid) ([]byte, error) {
+	p.last.Release()
+	p.last = ipnisync.Block{}
 	for _, k := range next {
 		if len(p.nodes) >= maxPrefetch {
 			break
 		}
 		p.begin(k)
 	}
-	n, ok := p.nodes[c]
-	if !ok {
-		if !p.begin(c) {
-			// No room: what was fetched ahead may be what takes it.
-			p.drop()
-			block, release, err := p.l.entryBlock(ctx, c)
-			if err == nil {
-				release() // the walk keeps what it decodes of a node only
-			}
-			return block, err
-		}
-		n = p.nodes[c]
-	}
+	n := p.nodes[c]
 	delete(p.nodes, c)
-	<-n.ready
-	if n.err == nil {
-		n.release()
+	if n != nil {
+		<-n.ready
 	}
-	return n.block, n.err
+	if n == nil || n.large {
+		var err error
+		p.last, err = p.l.entryBlock(ctx, c)
+		return p.last.Bytes, err
+	}
+	p.last = n.block
+	return p.last.Bytes, n.err
 }
 
-// begin starts to fetch a node if there is room for it, and says whether it is
-// there or under way.
-func (p *prefetch) begin(c cid.Cid) bool {
+// begin starts to fetch a node that is not under way.
+func (p *prefetch) begin(c cid.Cid) {
 	if p.nodes[c] != nil {
-		return true
-	}
-	release, ok := p.l.i.tryReserve(p.l.session.blockBytes())
-	if !ok {
-		return false
+		return
 	}
 	n := &prefetched{ready: make(chan struct{})}
 	p.nodes[c] = n
 	p.wg.Go(func() {
 		defer close(n.ready)
-		n.block, n.err = p.l.fetchEntryBlock(p.ctx, c)
-		if n.err != nil {
-			release()
-			return
+		n.block, n.err = p.l.entryBlock(p.ctx, c)
+		if len(n.block.Bytes) > maxAheadBytes {
+			n.block.Release()
+			n.block, n.large = ipnisync.Block{}, true
 		}
-		n.release = release
 	})
-	return true
-}
-
-// drop gives up what was fetched ahead.
-func (p *prefetch) drop() {
-	for c, n := range p.nodes {
-		delete(p.nodes, c)
-		<-n.ready
-		if n.err == nil {
-			n.release()
-		}
-	}
 }
 
 func (p *prefetch) close() {
 	p.cancel()
 	p.wg.Wait()
-	p.drop()
+	p.last.Release()
+	for _, n := range p.nodes {
+		n.block.Release()
+	}
 }

@@ -475,15 +475,16 @@ func troubleAt(scans []store.Scan, pos store.Position) store.Trouble {
 // loadAd returns the decoded ad, hash-checked, its signature not yet verified,
 // and the size of its block.
 func (s *session) loadAd(ctx context.Context, c cid.Cid) (*schema.Advertisement, int, error) {
-	block, err := s.block(ctx, c, func(p Publisher) ([]byte, error) { return p.Block(ctx, c, ipnisync.HintAdvertisement) })
+	block, err := s.fetch(ctx, c, ipnisync.HintAdvertisement)
 	if err != nil {
 		return nil, 0, fmt.Errorf("fetch ad %s from %s: %w", c, s.publisher, err)
 	}
-	ad, err := schema.DecodeAdvertisement(c, block)
+	defer block.Release()
+	ad, err := schema.DecodeAdvertisement(c, block.Bytes)
 	if err != nil {
 		return nil, 0, fmt.Errorf("ad %s from %s: %w", c, s.publisher, err)
 	}
-	return ad, len(block), nil
+	return ad, len(block.Bytes), nil
 }
 
 func parseAddrs(texts []string) []multiaddr.Multiaddr {

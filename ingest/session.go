@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/store"
 )
 
@@ -27,9 +28,6 @@ const (
 	maxFreshLanes = 16
 	// maxFailures of the way in a row, with no success between, end a session.
 	maxFailures = 3
-	// firstBlockBytes is what a block of entries is taken for before one was seen:
-	// a chunk of 16,384 sha2-256 multihashes in dag-json has 1.1 MB.
-	firstBlockBytes = 1 << 20
 	// maxMissing is how many blocks in a row a publisher may not have, before it
 	// is left alone for a while.
 	maxMissing = 64
@@ -67,7 +65,6 @@ type session struct {
 	failures int  // of the way, in a row
 	missing  int  // blocks not had, in a row
 	served   bool // a block was served
-	largest  int  // block of entries seen, bytes
 }
 
 // source is a publisher as dialled.
@@ -300,34 +297,19 @@ func (s *session) hasServed() bool {
 	return s.served
 }
 
-// block fetches one block.
-func (s *session) block(ctx context.Context, c cid.Cid, fetch func(Publisher) ([]byte, error)) ([]byte, error) {
+// fetch fetches one block, to be released.
+func (s *session) fetch(ctx context.Context, c cid.Cid, hint ipnisync.Hint) (ipnisync.Block, error) {
 	p := s.pub.Load()
 	if p == nil {
-		return nil, ErrUnknownPublisher
+		return ipnisync.Block{}, ErrUnknownPublisher
 	}
-	block, err := fetch(p.Publisher)
+	block, err := p.Fetch(ctx, c, hint, s.i.memory)
 	if err != nil {
-		return nil, err
+		return ipnisync.Block{}, err
 	}
 	s.worked()
-	s.i.metrics.bytesFetched.Add(float64(len(block)))
+	s.i.metrics.bytesFetched.Add(float64(len(block.Bytes)))
 	return block, nil
-}
-
-// blockBytes is what a block of entries takes while it is in work, going by
-// those seen: its bytes, as many decoded, and as many of places and hashes.
-func (s *session) blockBytes() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return 3 * int64(max(s.largest, firstBlockBytes))
-}
-
-// sawBlock notes the size of a block of entries.
-func (s *session) sawBlock(bytes int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.largest = max(s.largest, bytes)
 }
 
 // addr is where the publisher was reached, nil if that is not known.
