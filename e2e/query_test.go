@@ -290,6 +290,18 @@ func untilIndexed(t testing.TB, ingest string, ad cid.Cid) {
 	})
 }
 
+// untilJudged waits until an ad has a verdict, or a reason why it has none.
+func untilJudged(t testing.TB, ingest string, ad cid.Cid) {
+	t.Helper()
+	eventually(t, "ad "+ad.String()+" judged", func() error {
+		s, err := getAdStatus(ingest, ad)
+		if err == nil && s.Verdict == "pending" && s.Reason == "" {
+			err = fmt.Errorf("status %+v", s)
+		}
+		return err
+	})
+}
+
 // providerInfo is GET /providers/{id}; nil if unknown.
 func providerInfo(t testing.TB, base string, id peer.ID) *find.ProviderInfo {
 	t.Helper()

@@ -211,7 +211,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
 	serve(ix.cfg.Find, find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version}))
 	serve(ix.cfg.Ingest, ix.ingestHandler())
-	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Operator: ix.Operator(), Metrics: metrics, Pprof: true, Logger: ix.log}))
+	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Operator: ix.Operator(), Ingest: ix.IngestOperator(), Metrics: metrics, Pprof: true, Logger: ix.log}))
 	serve(ix.cfg.Metrics, metrics)
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -22,7 +23,10 @@ func TestFullDiskLeavesTheAdPending(t *testing.T) {
 	setFree(1 << 20)
 	n := openNode(t, fs, c)
 	n.notify(c, c.head)
-	n.until("the sync failed three times", func() bool { return len(n.failed) > 2 })
+	n.until("the disk is named as the trouble", func() bool {
+		p, ok, err := n.store.Provider(c.id())
+		return err == nil && ok && strings.Contains(p.LastError, "space")
+	})
 	if st := n.verdict(ad); st.Verdict != store.Pending {
 		t.Errorf("verdict %v with a full disk, want pending", st.Verdict)
 	}

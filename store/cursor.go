@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -56,11 +55,11 @@ func (w *AdWriter) Resume() (cursor []byte, err error) {
 	if checkRecord(w.ad) != nil {
 		return nil, nil
 	}
-	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
-	t := &tx{s: w.s, b: w.s.db.NewIndexedBatch()} // reads, and is thrown away
-	cursor, err = t.resume(w)
-	if err = errors.Join(err, t.b.Close()); err != nil {
+	err = w.s.look(func(t *tx) (err error) {
+		cursor, err = t.resume(w)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("resume ad %s: %w", w.ad.Ad, err)
 	}
 	return cursor, nil

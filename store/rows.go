@@ -14,7 +14,7 @@ import (
 // One type for each kind of row, with its encoding. Decoders accept exactly
 // what the encoders write.
 
-// refRow is the value of an above or pending row; the position is in the key.
+// refRow is the value of an above row; the position is in the key.
 type refRow struct {
 	ad, prev cid.Cid
 }
@@ -39,6 +39,8 @@ type progressRow struct {
 	above    uint64 // rows under prefixAbove
 	pending  uint64 // rows under prefixPending
 	tombs    uint64 // rows under prefixTombstone
+	again    uint64 // rows under prefixAgain
+	scans    uint64 // rows under prefixScan
 }
 
 func (w progressRow) encode() []byte {
@@ -48,13 +50,22 @@ func (w progressRow) encode() []byte {
 	b = appendTime(b, w.markTime)
 	b = binary.AppendUvarint(b, w.above)
 	b = binary.AppendUvarint(b, w.pending)
-	return binary.AppendUvarint(b, w.tombs)
+	b = binary.AppendUvarint(b, w.tombs)
+	if w.again == 0 && w.scans == 0 {
+		return b
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(b, w.again), w.scans)
 }
 
 func decodeProgress(b []byte) (progressRow, error) {
 	r := &reader{b: b}
 	w := progressRow{mark: AdRef{Ad: r.cid(), Prev: r.cid(), Pos: r.pos()}, markTime: r.time(),
 		above: r.uvarint(), pending: r.uvarint(), tombs: r.uvarint()}
+	if len(r.b) > 0 {
+		if w.again, w.scans = r.uvarint(), r.uvarint(); w.again == 0 && w.scans == 0 {
+			r.fail()
+		}
+	}
 	if w.mark.Ad.Defined() != (w.mark.Pos != 0) {
 		r.fail()
 	}
