@@ -128,16 +128,20 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
+// firstBytes is where the buffer of a body of unknown length begins: most
+// advertisements fit in it.
+const firstBytes = 4 << 10
+
 // readBody reads all of a body that has to be at most limit bytes long.
 func (rt *route) readBody(ctx context.Context, w *watch, resp *http.Response, limit int64, held *reservation) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrTooLarge, resp.ContentLength, limit)
 	}
-	final := limit // the most that the body can come to
+	final, first := limit, int64(firstBytes) // final: the most that the body can come to
 	if resp.ContentLength >= 0 {
-		final = resp.ContentLength
+		final, first = resp.ContentLength, min(resp.ContentLength, freeBytes)
 	}
-	buf := make([]byte, 0, min(final, freeBytes))
+	buf := make([]byte, 0, min(final, first))
 	var beyond [1]byte // seeing the end takes room for one byte more
 	for {
 		room := buf[len(buf):cap(buf)]
@@ -160,30 +164,41 @@ func (rt *route) readBody(ctx context.Context, w *watch, resp *http.Response, li
 			return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, final)
 		}
 		buf = buf[:len(buf)+n]
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		// The last bytes count too: small bodies have no others.
+		if paceErr := rt.keepRate(ctx, w, n); paceErr != nil {
+			return nil, paceErr
+		}
 		if err == io.EOF {
 			held.settle(reserved(cap(buf)))
 			return buf, nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		if owed := rt.peer.owe(n); owed > 0 {
-			w.hold(true)
-			err := sleep(ctx, owed)
-			w.hold(false)
-			if err != nil {
-				return nil, err
-			}
-		}
 	}
 }
 
-// grow moves a full buffer to a larger one that the budget allows: twice as
-// large, by a quarter above 1 MiB, where most of the copying would be.
+// keepRate waits until the publisher's rate allows the n bytes just read.
+func (rt *route) keepRate(ctx context.Context, w *watch, n int) error {
+	owed := rt.peer.owe(n)
+	if owed <= 0 {
+		return nil
+	}
+	w.hold(true)
+	defer w.hold(false)
+	return sleep(ctx, owed)
+}
+
+// grow moves a full buffer to a larger one that the budget allows: four times
+// as large while it is free, then twice, by a quarter above 1 MiB, where what is
+// left unused would weigh most.
 func grow(ctx context.Context, w *watch, buf []byte, final int64, held *reservation) ([]byte, error) {
 	size := int64(2 * cap(buf))
-	if cap(buf) >= 1<<20 {
+	switch {
+	case cap(buf) >= 1<<20:
 		size = int64(cap(buf) + cap(buf)/4)
+	case cap(buf) < freeBytes:
+		size = min(int64(4*cap(buf)), freeBytes)
 	}
 	size = min(size, final)
 	if err := held.grow(ctx, reserved(int(size)), w.hold); err != nil {

@@ -21,6 +21,8 @@
 // Memory follows the caller: [Publisher.Fetch] takes it from a [Budget] that all
 // publishers share. What passes in a second is tried again, at most twice.
 //
+// [Client.Probe] tells a provider what is wrong with its addresses and its chain.
+//
 // A publisher with HTTP addresses is asked there; one that has none is asked
 // over libp2p streams, if the Client was given [Streams].
 //

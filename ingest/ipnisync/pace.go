@@ -76,3 +76,10 @@ func (p *pace) rtt() time.Duration {
 	defer p.mu.Unlock()
 	return p.srtt
 }
+
+// isKnown reports whether there ever was an answer.
+func (p *pace) isKnown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known
+}

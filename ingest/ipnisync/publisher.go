@@ -28,6 +28,7 @@ type Publisher struct {
 	client    *Client
 	id        peer.ID
 	peer      *peerState
+	once      bool // nothing is asked again
 	endpoints []*endpoint
 	good      atomic.Pointer[endpoint] // the one that served last; nil before that
 }
@@ -134,7 +135,7 @@ func (p *Publisher) verifyHead(body []byte) (*schema.SignedHead, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBadHead, err)
 	}
 	if signer != p.id {
-		return nil, fmt.Errorf("%w: signed by %s", ErrBadHead, signer)
+		return nil, fmt.Errorf("%w: %w", ErrBadHead, &signerError{signer})
 	}
 	return head, nil
 }
@@ -180,6 +181,9 @@ func (p *Publisher) Fetch(ctx context.Context, c cid.Cid, hint Hint, budget *Bud
 
 // get goes round the addresses, again after what passes soon.
 func (p *Publisher) get(ctx context.Context, r request) (*answer, error) {
+	if p.once {
+		return p.round(ctx, r)
+	}
 	again := func() { p.peer.retries.Add(1) }
 	return retried(ctx, p.client.pauses, again, func() (*answer, error) { return p.round(ctx, r) })
 }

@@ -44,14 +44,16 @@ type Streams struct {
 
 // OpenStreams starts the host. allowPrivate permits addresses that are not on
 // the public Internet, see [ClientConfig]. Close it after the Clients that use it.
-func OpenStreams(allowPrivate bool) (*Streams, error) {
+func OpenStreams(allowPrivate bool) (*Streams, error) { return openStreams(allowPrivate) }
+
+func openStreams(allowPrivate bool, more ...libp2p.Option) (*Streams, error) {
 	conns, err := connmgr.NewConnManager(streamConnsLow, streamConnsHigh, connmgr.WithGracePeriod(streamConnGrace))
 	if err != nil {
 		return nil, fmt.Errorf("open libp2p streams: %w", err)
 	}
 	mux := *yamux.DefaultTransport
 	mux.MaxStreamWindowSize = muxWindowBytes
-	h, err := libp2p.New(
+	h, err := libp2p.New(append([]libp2p.Option{
 		libp2p.RandomIdentity,
 		libp2p.NoListenAddrs,
 		libp2p.ForceReachabilityPrivate(),
@@ -69,7 +71,7 @@ func OpenStreams(allowPrivate bool) (*Streams, error) {
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.DisableMetrics(), // they would go to the process-wide registerer
 		libp2p.Ping(false),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open libp2p streams: %w", err)
 	}

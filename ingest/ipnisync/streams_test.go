@@ -60,9 +60,9 @@ func serveStreamsTest(t *testing.T, h host.Host, handler http.Handler) {
 	t.Cleanup(func() { cancel(); served.Wait() })
 }
 
-func newStreamClient(t *testing.T, allowPrivate bool) *Client {
+func newStreamClient(t *testing.T, allowPrivate bool, more ...libp2p.Option) *Client {
 	t.Helper()
-	s, err := OpenStreams(allowPrivate)
+	s, err := openStreams(allowPrivate, more...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,6 +307,36 @@ func TestStreamsOnlyGoToPublicAddresses(t *testing.T) {
 	}
 	if g.InterceptAccept(nil) {
 		t.Error("takes connections in")
+	}
+}
+
+// resolver answers every name with one address.
+type resolver struct{ to multiaddr.Multiaddr }
+
+func (r resolver) ResolveDNSAddr(context.Context, peer.ID, multiaddr.Multiaddr, int, int) ([]multiaddr.Multiaddr, error) {
+	return []multiaddr.Multiaddr{r.to}, nil
+}
+
+func (r resolver) ResolveDNSComponent(context.Context, multiaddr.Multiaddr, int) ([]multiaddr.Multiaddr, error) {
+	return []multiaddr.Multiaddr{r.to}, nil
+}
+
+func TestStreamNamesAreJudgedByWhatTheyMean(t *testing.T) {
+	m := newMemory(t)
+	cids := chain(t, m, 1)
+	h := listenStreams(t, m)
+	serveStreamsTest(t, h, NewHandler(m))
+	names := libp2p.MultiaddrResolver(resolver{h.Addrs()[0]})
+	for _, text := range []string{"/dns4/pub.example.com/tcp/4001", "/dnsaddr/pub.example.com"} {
+		a := multiaddr.StringCast(text)
+		p := atStreams(t, newStreamClient(t, false, names), m.ID(), a)
+		if _, err := p.Block(t.Context(), cids[0], ""); !errors.Is(err, ErrPrivateAddress) {
+			t.Errorf("%s: %v", text, err)
+		}
+		p = atStreams(t, newStreamClient(t, true, names), m.ID(), multiaddr.StringCast("/ip4/127.0.0.1/tcp/1"), a)
+		if _, err := p.Block(t.Context(), cids[0], ""); err != nil || !p.Addr().Equal(a) {
+			t.Errorf("%s: at %s, %v", text, p.Addr(), err)
+		}
 	}
 }
 

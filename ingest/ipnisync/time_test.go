@@ -234,6 +234,22 @@ func TestRateIsSharedByAllObjectsOfAPublisher(t *testing.T) {
 	})
 }
 
+func TestRateHoldsForSmallBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, stop := pipeClient(ClientConfig{RateBytes: 64 << 10}, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1<<10)) })
+		defer stop()
+		p, start := atWith(t, c, newMemory(t).ID(), pipeURL), time.Now()
+		for range 640 {
+			if n, _, err := fetchZeros(t, p); err != nil || n != 1<<10 {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+		}
+		if took := time.Since(start); took.Round(time.Second) != 9*time.Second { // and the first second's worth at once
+			t.Errorf("640 KiB at 64 KiB/s took %v", took)
+		}
+	})
+}
+
 func TestWaitingForTheRateIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := pipeClient(ClientConfig{RateBytes: 1 << 10}, func(w http.ResponseWriter, r *http.Request) { send(w, r, 512<<10, 64<<10, 0) })
