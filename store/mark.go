@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -73,20 +74,23 @@ func (t *tx) done(pub peer.ID, ad AdRef, now time.Time) (before bool, err error)
 		return false, t.moveMark(pub, ad, now)
 	}
 	key := peerPosKey(prefixPending, pub, ad.Pos)
-	pending, ok, err := getRow(t.b, key, decodeWaiting)
-	if err != nil {
-		return false, err
-	}
-	if ok && pending.ad.Equals(ad.Ad) {
-		w.pending--
-		if err := t.delete(key); err != nil {
+	if w.pending > 0 {
+		pending, ok, err := getRow(t.b, key, decodeWaiting)
+		if err != nil {
 			return false, err
+		}
+		if ok && pending.ad.Equals(ad.Ad) {
+			w.pending--
+			if err := t.delete(key); err != nil {
+				return false, err
+			}
 		}
 	}
 	key = peerPosKey(prefixAbove, pub, ad.Pos)
-	before, err = t.has(key)
-	if err != nil {
-		return false, err
+	if w.above > 0 {
+		if before, err = t.has(key); err != nil {
+			return false, err
+		}
 	}
 	if !before {
 		w.above++
@@ -107,45 +111,52 @@ func (t *tx) moveMark(pub peer.ID, ad AdRef, now time.Time) error {
 	return t.dropPassed(pub, from)
 }
 
-// follow moves the mark on over ads already done. Above rows at or below from
-// are gone.
+// follow moves the mark on over ads already done, and drops the above rows it
+// has passed. Those at or below from are gone.
 func (t *tx) follow(pub peer.ID, from Position) error {
 	w := t.progress(pub)
 	if w.above == 0 {
 		return nil
 	}
-	rows := 0
-	return scan(t.b, peerPosKey(prefixAbove, pub, from+1), keyEnd(peerKey(prefixAbove, pub)), func(k, v []byte) error {
+	var passed passedRows
+	moved := 0
+	start := peerPosKey(prefixAbove, pub, from+1)
+	err := scan(t.b, start, keyEnd(peerKey(prefixAbove, pub)), func(k, v []byte) error {
 		ref, err := decodeRefRow(prefixAbove, k, v)
-		if err != nil || ref.Pos <= w.mark.Pos {
-			return err
-		}
-		next, err := t.follows(pub, ref)
 		if err != nil {
 			return err
 		}
-		if !next {
-			return errStop
+		if ref.Pos > w.mark.Pos {
+			next, err := t.follows(pub, ref)
+			if err != nil {
+				return err
+			}
+			if !next {
+				return errStop
+			}
+			if moved++; moved > t.s.cfg.moveRows {
+				t.after(func() { t.s.moveOn(pub) })
+				return errStop
+			}
+			w.mark = ref
 		}
-		if rows == t.s.cfg.moveRows {
-			t.after(func() { t.s.moveOn(pub) })
-			return errStop
-		}
-		rows++
-		w.mark = ref
+		passed.add(k)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return t.drop(passed, start, keyEnd(peerPosKey(prefixAbove, pub, w.mark.Pos)), &w.above)
 }
 
-// dropPassed drops what the mark has passed on its way from a position.
+// dropPassed drops the pending ads and walks the mark has passed on its way
+// from a position.
 func (t *tx) dropPassed(pub peer.ID, from Position) error {
 	w := t.progress(pub)
-	for prefix, count := range map[byte]*uint64{prefixAbove: &w.above, prefixPending: &w.pending, prefixScan: &w.scans} {
-		if err := t.dropRows(prefix, pub, from, w.mark.Pos, count); err != nil {
-			return err
-		}
+	if err := t.dropRows(prefixPending, pub, from, w.mark.Pos, &w.pending); err != nil {
+		return err
 	}
-	return nil
+	return t.dropRows(prefixScan, pub, from, w.mark.Pos, &w.scans)
 }
 
 // dropRows deletes the rows of pub with from < pos ≤ to and takes them off
@@ -155,27 +166,38 @@ func (t *tx) dropRows(prefix byte, pub peer.ID, from, to Position, count *uint64
 	if *count == 0 || to <= from {
 		return nil
 	}
-	const few = 256
+	var rows passedRows
 	start, end := peerPosKey(prefix, pub, from+1), keyEnd(peerPosKey(prefix, pub, to))
-	var keys [][]byte
-	n := uint64(0)
-	err := scan(t.b, start, end, func(k, _ []byte) error {
-		if n++; n <= few {
-			keys = append(keys, append([]byte(nil), k...))
-		}
-		return nil
-	})
-	if err != nil {
+	if err := scan(t.b, start, end, func(k, _ []byte) error { rows.add(k); return nil }); err != nil {
 		return err
 	}
-	if n > *count {
-		return fmt.Errorf("%d rows from %q, counted %d: %w", n, start, *count, ErrCorrupt)
+	return t.drop(rows, start, end, count)
+}
+
+// passedRows are the rows in a range of keys: all, if they are few.
+type passedRows struct {
+	n    uint64
+	keys [][]byte
+}
+
+const fewRows = 256
+
+func (p *passedRows) add(k []byte) {
+	if p.n++; p.n <= fewRows {
+		p.keys = append(p.keys, slices.Clone(k))
 	}
-	*count -= n
-	if n > few {
+}
+
+// drop deletes the rows of a range of keys and takes them off count.
+func (t *tx) drop(rows passedRows, start, end []byte, count *uint64) error {
+	if rows.n > *count {
+		return fmt.Errorf("%d rows from %q, counted %d: %w", rows.n, start, *count, ErrCorrupt)
+	}
+	*count -= rows.n
+	if rows.n > fewRows {
 		return t.b.DeleteRange(start, end, nil)
 	}
-	for _, k := range keys {
+	for _, k := range rows.keys {
 		if err := t.delete(k); err != nil {
 			return err
 		}
@@ -241,6 +263,9 @@ func (t *tx) nearMark(pub peer.ID, mark AdRef) (near bool, err error) {
 	p := t.progress(pub)
 	from := p.mark.Pos
 	p.mark, p.markTime = step, time.Now()
+	if err := t.dropRows(prefixAbove, pub, from, step.Pos, &p.above); err != nil {
+		return false, err
+	}
 	return false, t.dropPassed(pub, from)
 }
 

@@ -41,9 +41,9 @@ func (t *tx) addPending(pub peer.ID, ads []AdRef) error {
 		if ad.Pos <= w.mark.Pos {
 			continue
 		}
-		if above, ok, err := getRow(t.b, peerPosKey(prefixAbove, pub, ad.Pos), decodeRef); err != nil {
+		if done, err := t.isAbove(pub, ad); err != nil {
 			return err
-		} else if ok && above.ad.Equals(ad.Ad) {
+		} else if done {
 			continue
 		}
 		key := peerPosKey(prefixPending, pub, ad.Pos)
@@ -68,6 +68,15 @@ func (t *tx) addPending(pub peer.ID, ads []AdRef) error {
 		}
 	}
 	return nil
+}
+
+// isAbove tells whether an ad is done above the mark.
+func (t *tx) isAbove(pub peer.ID, ad AdRef) (bool, error) {
+	if t.peek(pub).above == 0 {
+		return false, nil
+	}
+	above, ok, err := getRow(t.b, peerPosKey(prefixAbove, pub, ad.Pos), decodeRef)
+	return ok && above.ad.Equals(ad.Ad), err
 }
 
 // NextPending returns up to limit pending ads of a publisher with a position

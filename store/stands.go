@@ -86,8 +86,7 @@ func (t *tx) standsForOther(pub uint32, ad cid.Cid, w ledgerRow) (bool, error) {
 	if w.pos <= t.passed(other) {
 		return true, nil
 	}
-	above, ok, err := getRow(t.b, peerPosKey(prefixAbove, other, w.pos), decodeRef)
-	return ok && above.ad.Equals(ad), err
+	return t.isAbove(other, AdRef{Ad: ad, Pos: w.pos})
 }
 
 // ledgerPending makes the entry of an ad that is to be applied again pending.

@@ -110,6 +110,7 @@ type Store struct {
 	moving map[peer.ID]bool // marks on their way; guarded by mu
 
 	announced int // rows under prefixAnnounced; guarded by mu
+	cursors   int // rows under prefixCursor; guarded by mu
 
 	stats statsCache
 
@@ -363,6 +364,9 @@ func (s *Store) load() (err error) {
 		return err
 	}
 	if err := s.loadMoving(); err != nil {
+		return err
+	}
+	if err := s.loadCursors(); err != nil {
 		return err
 	}
 	return s.loadAnnounced()
