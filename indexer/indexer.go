@@ -62,6 +62,8 @@ type Config struct {
 	AllowPrivate bool
 	// AnyPublisher accepts ads for a provider from any signer, in any chain.
 	AnyPublisher bool
+	// PublisherRate bounds what is read of one publisher, bytes a second; 0: not.
+	PublisherRate int64
 	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
 	// never freezes by itself; 0 means DefaultFreezePercent.
 	FreezePercent float64
@@ -102,6 +104,7 @@ type Indexer struct {
 	registry *prometheus.Registry
 	disk     *diskWatch
 	jobs     *storeJobs
+	probes   chan struct{} // one element for each that runs
 
 	mu         sync.Mutex       // guards unassigned
 	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
@@ -132,8 +135,9 @@ func Open(cfg Config) (*Indexer, error) {
 		seen:       announce.NewSeen(announce.DefaultSeen),
 		registry:   prometheus.NewRegistry(),
 		streams:    streams,
-		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, Streams: streams}),
+		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, RateBytes: cfg.PublisherRate, Streams: streams}),
 		unassigned: make(map[peer.ID]bool),
+		probes:     make(chan struct{}, maxProbes),
 	}
 	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := ix.open(); err != nil {

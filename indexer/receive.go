@@ -3,6 +3,7 @@ package indexer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -56,7 +57,7 @@ func (ix *Indexer) settled(publisher peer.ID, head cid.Cid) bool {
 // (admin.md section 5).
 func (ix *Indexer) ingestHandler() http.Handler {
 	mux := http.NewServeMux()
-	announces := announce.NewHandler(ix.hear)
+	announces := announce.NewProbingHandler(ix.hear, ix.probe)
 	mux.Handle("/announce", announces)
 	mux.Handle("/ingest/announce", announces)
 	mux.HandleFunc("/health", ix.health)
@@ -67,6 +68,21 @@ func (ix *Indexer) ingestHandler() http.Handler {
 		api.Error(w, http.StatusNotFound, "Not Found")
 	})
 	return mux
+}
+
+// maxProbes bounds the probes at once: each may dial sixteen addresses for 30 s.
+const maxProbes = 8
+
+// probe looks at an announced publisher as a sync would, and says in words
+// what is wrong.
+func (ix *Indexer) probe(ctx context.Context, a announce.Announce) (any, error) {
+	select {
+	case ix.probes <- struct{}{}:
+		defer func() { <-ix.probes }()
+	default:
+		return nil, fmt.Errorf("%d probes are running: try again later", maxProbes)
+	}
+	return ix.client.Probe(ctx, a.Publisher), nil
 }
 
 func (ix *Indexer) health(w http.ResponseWriter, r *http.Request) {

@@ -293,8 +293,10 @@ func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Ci
 		}
 	}
 	a := store.Announced{Publisher: info.ID, Head: head, Time: time.Now()}
-	for _, m := range info.Addrs[:min(len(info.Addrs), maxAnnouncedAddrs)] {
-		a.Addrs = append(a.Addrs, m.String())
+	for _, m := range info.Addrs {
+		if text := m.String(); len(text) <= store.MaxAnnouncedAddrBytes && len(a.Addrs) < maxAnnouncedAddrs {
+			a.Addrs = append(a.Addrs, text)
+		}
 	}
 	seq, err := i.cfg.Store.SetAnnounced(a)
 	if errors.Is(err, store.ErrFull) {

@@ -204,7 +204,7 @@ func (w *AdWriter) check(e Effect) error {
 func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	now := time.Now()
 	ad := w.ad
-	c := &change{tx: t, ad: ad, again: ad.Pos <= t.passed(ad.Publisher)}
+	c := &change{tx: t, ad: ad, again: ad.Pos <= t.peek(ad.Publisher).mark.Pos}
 	if err := c.loadRecord(); err != nil {
 		return err
 	}

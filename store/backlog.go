@@ -137,7 +137,7 @@ func (t *tx) addAgain(pub peer.ID, ads []AdRef, setPending bool) error {
 			return err
 		}
 		if !ok {
-			w.again++
+			w.isAgain(ad.Pos)
 		}
 		if !ok || known.refRow != row.refRow {
 			if err := t.set(key, row.encode()); err != nil {
@@ -187,7 +187,8 @@ func (s *Store) DropAgain(publisher peer.ID) error {
 		if t.peek(publisher).again == 0 {
 			return nil
 		}
-		t.progress(publisher).again = 0
+		w := t.progress(publisher)
+		w.notAgain(w.again)
 		all := peerKey(prefixAgain, publisher)
 		return t.b.DeleteRange(all, keyEnd(all), nil)
 	})
@@ -207,6 +208,6 @@ func (t *tx) dropAgain(pub peer.ID, pos Position) error {
 	if err != nil || !ok {
 		return err
 	}
-	t.progress(pub).again--
+	t.progress(pub).notAgain(1)
 	return t.delete(key)
 }

@@ -47,7 +47,7 @@ func sampleRows() [][]byte {
 		refRow{testCID(1), testCID(2)}.encode(),
 		progressRow{mark: link(9, 8), markTime: at, above: 1, pending: 300, tombs: 70000}.encode(),
 		waitingRow{refRow{testCID(1), testCID(2)}, trouble}.encode(),
-		progressRow{mark: link(9, 8), markTime: at, above: 1, again: 300, scans: 2}.encode(),
+		progressRow{mark: link(9, 8), markTime: at, above: 1, again: 300, scans: 2, againFrom: 7}.encode(),
 		scanRow{testCID(1), trouble}.encode(),
 		announcedRow{testCID(1), at, []string{"/a", "/b"}}.encode(),
 		publisherRow{addrs: []string{"/a", ""}, lastError: "e", lastErrorTime: at, frozenAt: testCID(3)}.encode(),

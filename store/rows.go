@@ -41,6 +41,8 @@ type progressRow struct {
 	tombs    uint64 // rows under prefixTombstone
 	again    uint64 // rows under prefixAgain
 	scans    uint64 // rows under prefixScan
+	// againFrom is at or below the lowest of the again rows; 0 if there are none.
+	againFrom Position
 }
 
 func (w progressRow) encode() []byte {
@@ -54,7 +56,23 @@ func (w progressRow) encode() []byte {
 	if w.again == 0 && w.scans == 0 {
 		return b
 	}
-	return binary.AppendUvarint(binary.AppendUvarint(b, w.again), w.scans)
+	b = binary.AppendUvarint(binary.AppendUvarint(b, w.again), w.scans)
+	return appendPos(b, w.againFrom)
+}
+
+// isAgain counts another ad to be applied again.
+func (w *progressRow) isAgain(pos Position) {
+	if w.again == 0 || pos < w.againFrom {
+		w.againFrom = pos
+	}
+	w.again++
+}
+
+// notAgain counts n such ads less.
+func (w *progressRow) notAgain(n uint64) {
+	if w.again -= min(n, w.again); w.again == 0 {
+		w.againFrom = 0
+	}
 }
 
 func decodeProgress(b []byte) (progressRow, error) {
@@ -62,7 +80,8 @@ func decodeProgress(b []byte) (progressRow, error) {
 	w := progressRow{mark: AdRef{Ad: r.cid(), Prev: r.cid(), Pos: r.pos()}, markTime: r.time(),
 		above: r.uvarint(), pending: r.uvarint(), tombs: r.uvarint()}
 	if len(r.b) > 0 {
-		if w.again, w.scans = r.uvarint(), r.uvarint(); w.again == 0 && w.scans == 0 {
+		w.again, w.scans, w.againFrom = r.uvarint(), r.uvarint(), r.pos()
+		if (w.again == 0 && w.scans == 0) || (w.again == 0) != (w.againFrom == 0) {
 			r.fail()
 		}
 	}

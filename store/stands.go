@@ -83,7 +83,7 @@ func (t *tx) standsForOther(pub uint32, ad cid.Cid, w ledgerRow) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if w.pos <= t.passed(other) {
+	if w.pos <= t.peek(other).mark.Pos {
 		return true, nil
 	}
 	return t.isAbove(other, AdRef{Ad: ad, Pos: w.pos})
