@@ -41,6 +41,9 @@ func (l *lane) do(ctx context.Context, j job) (again time.Time) {
 	if ctx.Err() != nil {
 		return time.Now()
 	}
+	if errors.Is(err, store.ErrNoSpace) {
+		return l.noRoom(j, err)
+	}
 	k := kindOf(err)
 	if k == troubleOurs {
 		l.stop(err)
@@ -48,6 +51,19 @@ func (l *lane) do(ctx context.Context, j job) (again time.Time) {
 	}
 	l.failed(err, k)
 	return l.later(j, err, k)
+}
+
+// noRoom leaves content for later; removals and updates, which need no room, go
+// on. Nothing is held against the ad.
+func (l *lane) noRoom(j job, err error) time.Time {
+	now := time.Now()
+	l.i.metrics.adsDelayed.Inc()
+	l.st.failed()
+	l.i.log.Debug("no room for the ad's content", "publisher", l.publisher, "ad", j.Ad, "err", err)
+	if err := l.i.cfg.Store.SetError(l.publisher, err.Error(), now); err != nil {
+		l.stop(err)
+	}
+	return now.Add(jitter(l.i.cfg.AdRetryMin))
 }
 
 // later notes the trouble an ad has met, or rejects it once that has lasted too
@@ -273,6 +289,9 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 	from := decodeEntriesCursor(resume, j.ad.Entries)
 	if from.chunks > 0 {
 		l.i.log.Info("ad is resumed", "publisher", l.publisher, "ad", j.Ad, "chunks", from.chunks)
+	}
+	if err := w.Put(nil); err != nil { // frozen or full: nothing need be fetched
+		return 0, err
 	}
 	n, since := 0, 0
 	err = l.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {

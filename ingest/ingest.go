@@ -79,7 +79,8 @@ var (
 
 // Limits of one sync. Sources: advertisement.md section 8.
 const (
-	// maxScanAds bounds one walk; the reference's AdvertisementDepthLimit.
+	// maxScanAds bounds one walk: with more, the publisher backs off before it
+	// goes on. The reference's AdvertisementDepthLimit is the same.
 	maxScanAds = 33_554_432
 	// maxEntryChunks bounds the chunks of one ad; the reference's EntriesDepthLimit.
 	maxEntryChunks = 65_536
@@ -170,7 +171,7 @@ type Ingester struct {
 	decoders sync.Pool           // of *schema.ChunkDecoder
 	stages   *stageBook
 
-	cursorEvery, firstLanes, maxLanes int // tests lower them
+	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -224,7 +225,7 @@ func Open(cfg Config) (*Ingester, error) {
 		workers: make(map[peer.ID]*worker),
 		status:  newStatusBook(),
 
-		cursorEvery: cursorEvery, firstLanes: firstLanes, maxLanes: maxLanes,
+		cursorEvery: cursorEvery, firstLanes: firstLanes, maxLanes: maxLanes, maxWalk: maxScanAds,
 	}, nil
 }
 

@@ -379,3 +379,25 @@ func (h hanging) Head(ctx context.Context) (*schema.SignedHead, error) {
 	}
 	return nil, errors.New("hung up")
 }
+
+// TestChainOverItsBudgetBacksOffWithAReason: and goes on where it was.
+func TestChainOverItsBudgetBacksOffWithAReason(t *testing.T) {
+	c := newTestChain(t)
+	c.content("first", 10)
+	for range 50 {
+		c.ad(schema.Advertisement{})
+	}
+	n := openNode(t, vfs.NewMem(), c)
+	n.i.maxWalk = 20
+	n.know(c)
+	n.notify(c, c.head)
+	n.until("the budget is named", func() bool {
+		text, _ := n.store.LastError(c.id())
+		return strings.Contains(text, "budget")
+	})
+	n.untilApplied(c, c.head)
+	n.wantFound(testMultihashes(t, "first", 10), "first")
+	if got := c.timesAsked(c.head); got != 1 {
+		t.Errorf("the head was asked for %d times", got)
+	}
+}

@@ -337,7 +337,9 @@ func (w *walk) run(ctx context.Context) error {
 				return err
 			}
 			return s.i.cfg.Store.SetMark(s.publisher, store.AdRef{Ad: w.at.Next, Pos: w.at.Pos})
-		case n == maxScanAds, s.feed.over() && !w.whole:
+		case n == s.i.maxWalk:
+			return w.stuck(ctx, fmt.Errorf("%w: more than %d ads in one walk, it goes on later", errOverBudget, n))
+		case s.feed.over() && !w.whole:
 			return w.flush(ctx, false)
 		}
 		ad, size, err := s.loadAd(ctx, w.at.Next)

@@ -26,6 +26,9 @@ const (
 	troubleBlock
 )
 
+// errOverBudget: a publisher has used what one may use at a time.
+var errOverBudget = errors.New("publisher is over its budget")
+
 // kindOf sorts an error of a fetch.
 func kindOf(err error) kind {
 	var status *ipnisync.StatusError
@@ -37,7 +40,7 @@ func kindOf(err error) kind {
 			return troubleWay
 		}
 		return troubleBlock
-	case errors.Is(err, ipnisync.ErrNotFound), errors.Is(err, ipnisync.ErrTooLarge),
+	case errors.Is(err, errOverBudget), errors.Is(err, ipnisync.ErrNotFound), errors.Is(err, ipnisync.ErrTooLarge),
 		errors.Is(err, schema.ErrHashMismatch), errors.Is(err, schema.ErrMalformed),
 		errors.Is(err, schema.ErrUnsupported), errors.Is(err, schema.ErrTooLarge):
 		return troubleBlock
