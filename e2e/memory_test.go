@@ -38,7 +38,7 @@ func TestMemoryStaysWithinWhatWasGiven(t *testing.T) {
 	ix := startIndexer(t, workDir(t), "indexer", "--freeze-at", "-1",
 		"--store-memory", strconv.Itoa(memoryStore), "--ingest-memory", strconv.Itoa(memoryFetch))
 	c.announce(ix.Ingest)
-	untilDurable(t, ix, c)
+	untilDurable(t, ix, c, c.genesis())
 	for _, mh := range some {
 		if got, err := findJSON(ix.Find, raw(mh)); err != nil || len(got) != 1 {
 			t.Fatalf("%s is held by %q, %v", mh.B58String(), got, err)
