@@ -44,9 +44,5 @@ func TestMemoryStaysWithinWhatWasGiven(t *testing.T) {
 			t.Fatalf("%s is held by %q, %v", mh.B58String(), got, err)
 		}
 	}
-	peak, limit := peakMemory(t, ix.process), int64(memoryStore+memoryFetch+memoryProcess)
-	t.Logf("peak %d MiB, given %d MiB", peak>>20, limit>>20)
-	if peak > limit {
-		t.Errorf("peak memory %d MiB, above the %d MiB given", peak>>20, limit>>20)
-	}
+	withinMemory(t, ix)
 }
