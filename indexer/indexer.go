@@ -62,6 +62,8 @@ type Config struct {
 	AllowPrivate bool
 	// AnyPublisher accepts ads for a provider from any signer, in any chain.
 	AnyPublisher bool
+	// PublisherRate bounds what is read of one publisher, bytes a second; 0: not.
+	PublisherRate int64
 	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
 	// never freezes by itself; 0 means DefaultFreezePercent.
 	FreezePercent float64
@@ -95,12 +97,14 @@ type Indexer struct {
 	id       peer.ID
 	store    *store.Store
 	ingester *ingest.Ingester
+	streams  *ipnisync.Streams // to publishers on libp2p; not gossip's host, see there
 	client   *ipnisync.Client
 	gossip   *announce.Gossip
 	seen     *announce.Seen
 	registry *prometheus.Registry
 	disk     *diskWatch
 	jobs     *storeJobs
+	probes   chan struct{} // one element for each that runs
 
 	mu         sync.Mutex       // guards unassigned
 	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
@@ -122,12 +126,18 @@ func Open(cfg Config) (*Indexer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open indexer: %w", err)
 	}
+	streams, err := ipnisync.OpenStreams(cfg.AllowPrivate)
+	if err != nil {
+		return nil, fmt.Errorf("open indexer: %w", err)
+	}
 	ix := &Indexer{
 		cfg: cfg, log: cfg.Logger.With("indexer", id), id: id,
 		seen:       announce.NewSeen(announce.DefaultSeen),
 		registry:   prometheus.NewRegistry(),
-		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate}),
+		streams:    streams,
+		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, RateBytes: cfg.PublisherRate, Streams: streams}),
 		unassigned: make(map[peer.ID]bool),
+		probes:     make(chan struct{}, maxProbes),
 	}
 	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := ix.open(); err != nil {
@@ -205,7 +215,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
 	serve(ix.cfg.Find, find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version}))
 	serve(ix.cfg.Ingest, ix.ingestHandler())
-	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Operator: ix.Operator(), Metrics: metrics, Pprof: true, Logger: ix.log}))
+	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Operator: ix.Operator(), Ingest: ix.IngestOperator(), Metrics: metrics, Pprof: true, Logger: ix.log}))
 	serve(ix.cfg.Metrics, metrics)
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })
@@ -226,6 +236,7 @@ func (ix *Indexer) Close() error {
 			errs = append(errs, ix.ingester.Close())
 		}
 		ix.client.Close()
+		errs = append(errs, ix.streams.Close())
 		if ix.store != nil {
 			ix.jobs.close()
 			start := time.Now()

@@ -41,10 +41,13 @@ type Config struct {
 
 	lockPatience     time.Duration // tests shorten it
 	maxFound         int           // tests lower it
+	maxRegistered    int           // tests lower it
 	minReclaim       uint64        // tests lower it
+	moveRows         int           // tests lower it
 	logBytes         int64         // tests lower it
 	healMin, healMax time.Duration // tests change them
 	onReclaimed      func()        // tests wait for a pass that began by itself
+	onMoved          func()        // tests wait for marks that were on their way
 }
 
 // Defaults of Config.
@@ -86,11 +89,17 @@ func (c Config) withDefaults() Config {
 	if c.minReclaim == 0 {
 		c.minReclaim = minReclaim
 	}
+	if c.moveRows == 0 {
+		c.moveRows = moveRows
+	}
 	if c.healMin == 0 {
 		c.healMin, c.healMax = healMin, healMax
 	}
 	if c.maxFound == 0 {
 		c.maxFound = defaultMaxFound
+	}
+	if c.maxRegistered == 0 {
+		c.maxRegistered = MaxRegistered
 	}
 	return c
 }

@@ -20,22 +20,28 @@ const (
 	prefixProvider   = 'g' // g peer                registry entry, by provider
 	prefixCursor     = 'h' // h peer pos8           how far the entries of an ad in work are put, by publisher
 	prefixRecord     = 'i' // i id8                 record, or the record a generation belongs to, by record ID
+	prefixAnnounced  = 'j' // j peer                newest head announced and not looked at, by publisher
 	prefixContext    = 'k' // k num4 hash12         record ID of (provider, context)
 	prefixLedger     = 'l' // l hash12              what became of an advertisement, by its CID
 	prefixProgress   = 'm' // m peer                contiguous mark and counts, by publisher
+	prefixAgain      = 'o' // o peer pos8           ad to be applied although it has a verdict, by publisher
 	prefixNumber     = 'p' // p peer                number of a peer
 	prefixPeer       = 'q' // q num4                peer of a number
+	prefixScan       = 's' // s peer pos8           where a walk along a chain goes on, by publisher
 	prefixTombstone  = 't' // t peer pos8 peer ctx  by publisher: what to tidy up once the mark has passed pos
 	prefixRenumbered = 'v' // v peer                number of a provider that was removed at least once
 	prefixPending    = 'w' // w peer pos8           ad known and waiting, by publisher
 	prefixExtended   = 'x' // x peer ctx            extended providers of (provider, context); ctx empty: whole chain
 	prefixDead       = 'y' // y id8                 record ID removed, its postings not yet reclaimed
 	prefixRemoved    = 'z' // z num4                provider's number removed, its records not yet swept
+	prefixState      = 'S' // S peer                whether a publisher is heard from, by publisher
+	prefixRegistered = 'R' // R peer                sequence number of the last register request, by provider
 
 	keyFrozen = "f" // the frozen latch
 	keyLogSeq = "b" // number of the last log frame of rows that is in the database
 	keyNextID = "n" // first record ID not reserved yet
 	keyTotals = "u" // counts for Stats
+	keyPolicy = "P" // who may publish for whom, as the caller writes it
 )
 
 const (

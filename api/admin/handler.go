@@ -40,6 +40,8 @@ type HandlerConfig struct {
 	Check func(context.Context) error
 	// Operator, if not nil, is what StorePath and the like serve.
 	Operator Operator
+	// Ingest, if not nil, is what progressPath and the like serve.
+	Ingest IngestOperator
 	// Metrics is served at /metrics and /metrics/; nil is 404.
 	Metrics http.Handler
 	// Pprof serves Go's profiles at /debug/pprof/.
@@ -76,6 +78,9 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	})
 	if cfg.Operator != nil {
 		h.routeStore(mux, cfg.Operator)
+	}
+	if cfg.Ingest != nil {
+		h.routeIngest(mux, cfg.Ingest)
 	}
 	if cfg.Metrics != nil {
 		mux.Handle("/metrics", cfg.Metrics)
