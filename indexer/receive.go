@@ -21,7 +21,7 @@ func (ix *Indexer) hear(_ context.Context, a announce.Announce) error {
 	if err := ix.allow(a.Publisher.ID); err != nil {
 		return err
 	}
-	if ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key()) {
+	if !ix.book.isGone(a.Publisher.ID) && (ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key())) {
 		return nil
 	}
 	err := ix.ingester.Notify(a.Publisher, a.Head)
@@ -51,6 +51,7 @@ func (ix *Indexer) ingestHandler() http.Handler {
 	announces := announce.NewHandler(ix.hear)
 	mux.Handle("/announce", announces)
 	mux.Handle("/ingest/announce", announces)
+	mux.HandleFunc("/register", ix.register)
 	mux.HandleFunc("/health", ix.health)
 	mux.HandleFunc("/sync/status", ix.syncStatuses)
 	mux.HandleFunc("/sync/status/{publisher}", ix.syncStatus)

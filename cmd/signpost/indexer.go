@@ -60,7 +60,7 @@ func indexerCommand() *cli.Command {
 			metricsFlag(),
 			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
-			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain"),
+			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain, but for the policy's exceptions"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
 			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk: below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
@@ -69,7 +69,7 @@ func indexerCommand() *cli.Command {
 			&cli.StringFlag{Name: flagIndexSecret, DefaultText: "index-secret in --data", EnvVars: env(flagIndexSecret),
 				Usage: "`FILE` with the pool's index secret; made if absent"},
 			logLevelFlag(),
-		}, gossipFlags(":3003")...),
+		}, append(pollFlags(), gossipFlags(":3003")...)...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -84,7 +84,10 @@ func indexerCommand() *cli.Command {
 }
 
 func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
-	if cfg.Logger, err = newLogger(c); err != nil {
+	if cfg.Logger, cfg.LogLevel, err = newLeveledLogger(c); err != nil {
+		return cfg, err
+	}
+	if cfg.Polling, err = pollConfig(c); err != nil {
 		return cfg, err
 	}
 	if cfg.DataDir, err = dataDir(c); err != nil {

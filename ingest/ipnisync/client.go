@@ -57,30 +57,34 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "signpost"
 	}
+	return &Client{timeout: cfg.Timeout, userAgent: cfg.UserAgent, hc: NewHTTPClient(cfg.AllowPrivate)}
+}
+
+// NewHTTPClient returns a client for asking servers that strangers name:
+// without allowPrivate it connects to addresses of the public Internet only,
+// after DNS and for each redirect, and ends in [ErrPrivateAddress] otherwise.
+// It uses no proxy. Bodies and time are the caller's to bound.
+func NewHTTPClient(allowPrivate bool) *http.Client {
 	dialer := &net.Dialer{Timeout: connectTimeout}
-	if !cfg.AllowPrivate {
+	if !allowPrivate {
 		dialer.ControlContext = refusePrivate
 	}
-	return &Client{
-		timeout:   cfg.Timeout,
-		userAgent: cfg.UserAgent,
-		hc: &http.Client{
-			Transport: &http.Transport{
-				DialContext:            dialer.DialContext,
-				ForceAttemptHTTP2:      true,
-				TLSHandshakeTimeout:    connectTimeout,
-				IdleConnTimeout:        idleTimeout,
-				MaxIdleConns:           maxIdleConns,
-				MaxIdleConnsPerHost:    maxIdlePerHost,
-				MaxConnsPerHost:        maxConnsPerHost,
-				MaxResponseHeaderBytes: maxHeaderBytes,
-			},
-			CheckRedirect: func(_ *http.Request, via []*http.Request) error {
-				if len(via) > maxRedirects {
-					return fmt.Errorf("more than %d redirects", maxRedirects)
-				}
-				return nil
-			},
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			ForceAttemptHTTP2:      true,
+			TLSHandshakeTimeout:    connectTimeout,
+			IdleConnTimeout:        idleTimeout,
+			MaxIdleConns:           maxIdleConns,
+			MaxIdleConnsPerHost:    maxIdlePerHost,
+			MaxConnsPerHost:        maxConnsPerHost,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+		},
+		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return fmt.Errorf("more than %d redirects", maxRedirects)
+			}
+			return nil
 		},
 	}
 }
