@@ -301,6 +301,10 @@ func (g *Gossip) WaitForPeer(ctx context.Context) error {
 // ID is this node's peer ID.
 func (g *Gossip) ID() peer.ID { return g.host.ID() }
 
+// Host is the libp2p host that gossip runs on, for other protocols to be served
+// on it. It is closed with the Gossip.
+func (g *Gossip) Host() host.Host { return g.host }
+
 // Addrs returns the addresses this node listens on, each with /p2p/<ID>, ready
 // to be another node's gossip peer. Empty if it does not listen.
 func (g *Gossip) Addrs() []multiaddr.Multiaddr {

@@ -2,6 +2,7 @@ package announce
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -32,7 +33,14 @@ const retryAfterSeconds = "30"
 // parameter, and CBOR otherwise.
 // Source: announce.md, section 3.
 func NewHandler(fn func(ctx context.Context, a Announce) error) http.Handler {
-	h := &handler{fn: fn}
+	return NewProbingHandler(fn, nil)
+}
+
+// NewProbingHandler is NewHandler that also, when an announce that was taken
+// came with the query probe=true, waits for what probe says of its publisher
+// and answers 200 with that as JSON. An error of probe is 503.
+func NewProbingHandler(fn func(ctx context.Context, a Announce) error, probe func(ctx context.Context, a Announce) (any, error)) http.Handler {
+	h := &handler{fn: fn, probe: probe}
 	mux := http.NewServeMux()
 	mux.Handle("/announce", h)
 	mux.Handle("/ingest/announce", h)
@@ -40,7 +48,8 @@ func NewHandler(fn func(ctx context.Context, a Announce) error) http.Handler {
 }
 
 type handler struct {
-	fn func(ctx context.Context, a Announce) error
+	fn    func(ctx context.Context, a Announce) error
+	probe func(ctx context.Context, a Announce) (any, error) // may be nil
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -63,6 +72,8 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch err := h.fn(r.Context(), a); {
+	case err == nil && h.probe != nil && r.URL.Query().Get("probe") == "true":
+		h.probed(w, r, a)
 	case err == nil:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNoContent)
@@ -74,6 +85,17 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.Error(w, "", http.StatusInternalServerError)
 	}
+}
+
+func (h *handler) probed(w http.ResponseWriter, r *http.Request, a Announce) {
+	v, err := h.probe(r.Context(), a)
+	if err != nil {
+		w.Header().Set("Retry-After", retryAfterSeconds)
+		http.Error(w, "the announce was taken; "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // nobody is left to tell
 }
 
 // readAnnounce reads the request's body to its end, which must come within

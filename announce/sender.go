@@ -80,7 +80,29 @@ func (s *Sender) Send(ctx context.Context, baseURL string, a Announce) error {
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, baseURL, "application/octet-stream", body)
+	_, err = s.put(ctx, baseURL, "application/octet-stream", body)
+	return err
+}
+
+// SendProbe is [Sender.Send] that asks the receiver to probe the publisher, and
+// returns its verdict, JSON; nil if it took the announce and does not probe.
+func (s *Sender) SendProbe(ctx context.Context, baseURL string, a Announce) ([]byte, error) {
+	u, err := announceURL(baseURL)
+	if err != nil {
+		return nil, err
+	}
+	query := u.Query()
+	query.Set("probe", "true")
+	u.RawQuery = query.Encode()
+	m, err := directMessage(a)
+	if err != nil {
+		return nil, err
+	}
+	body, err := m.EncodeCBOR()
+	if err != nil {
+		return nil, err
+	}
+	return s.put(ctx, u.String(), "application/octet-stream", body)
 }
 
 // SendJSON is [Sender.Send] with a JSON body, which few receivers besides
@@ -94,13 +116,15 @@ func (s *Sender) SendJSON(ctx context.Context, baseURL string, a Announce) error
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, baseURL, "application/json", body)
+	_, err = s.put(ctx, baseURL, "application/json", body)
+	return err
 }
 
-func (s *Sender) put(ctx context.Context, baseURL, contentType string, body []byte) error {
+// put returns the body of an answer of 200.
+func (s *Sender) put(ctx context.Context, baseURL, contentType string, body []byte) ([]byte, error) {
 	u, err := announceURL(baseURL)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, bounded := ctx.Deadline(); !bounded && s.hc.Timeout == 0 {
 		var cancel context.CancelFunc
@@ -109,23 +133,26 @@ func (s *Sender) put(ctx context.Context, baseURL, contentType string, body []by
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("announce to %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("announce to %s: %w", u.Redacted(), err)
 	}
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("User-Agent", userAgent)
 	resp, err := s.hc.Do(req)
 	if err != nil {
-		return fmt.Errorf("announce: %w", err) // names method and URL itself
+		return nil, fmt.Errorf("announce: %w", err) // names method and URL itself
 	}
 	defer resp.Body.Close()
 	// Read so that the connection can be used again. That the text may be cut
 	// short does not matter.
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
-		return nil
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return text, nil
+	case http.StatusNoContent:
+		return nil, nil
 	}
 	u.User = nil
-	return &StatusError{URL: u.String(), Code: resp.StatusCode, Body: strings.TrimSpace(string(text))}
+	return nil, &StatusError{URL: u.String(), Code: resp.StatusCode, Body: strings.TrimSpace(string(text))}
 }
 
 func announceURL(baseURL string) (*url.URL, error) {

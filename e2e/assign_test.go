@@ -45,7 +45,7 @@ func TestUnassignedAnnounceIsRefused(t *testing.T) {
 		t.Errorf("assigned twice: %v, want %v", err, admin.ErrAlreadyAssigned)
 	}
 	c.announce(ix.Ingest)
-	untilIndexed(t, ix.Ingest, c.head)
+	untilDone(t, ix.Ingest, c)
 	want := make(index).with(newHolding(c.id, []byte("content"), bitswap), mhs)
 	want.mustFind(t, ix.Find, "once assigned")
 
@@ -97,6 +97,6 @@ func TestNotAssignerMode(t *testing.T) {
 	mhs := multihashes("content", 10)
 	c.add("content", mhs)
 	c.announce(ix.Ingest)
-	untilIndexed(t, ix.Ingest, c.head)
+	untilDone(t, ix.Ingest, c)
 	make(index).with(newHolding(c.id, []byte("content"), bitswap), mhs).mustFind(t, ix.Find, "announced to an indexer of its own")
 }

@@ -52,7 +52,7 @@ func TestFrozenIndexerHandsOff(t *testing.T) {
 	c.announce(p.announce)
 	frozen := p.holder(t, c.id)
 	other := p.indexers[1-slices.Index(p.indexers, frozen)]
-	untilIndexed(t, frozen.Ingest, c.head)
+	untilDone(t, frozen.Ingest, c)
 	want.mustFind(t, p.frontend, "before the freeze")
 
 	if err := frozen.api().Freeze(t.Context()); err != nil {

@@ -114,7 +114,7 @@ func TestAdminTokenIsAskedFor(t *testing.T) {
 	c := newChain(t, "publisher")
 	c.add("context", multihashes("context", 5))
 	c.announce(p.announce)
-	untilIndexed(t, ix.Ingest, c.head)
+	untilDone(t, ix.Ingest, c)
 }
 
 // TestAdminRefusesOtherSites: a web page that a browser was lured to send to

@@ -78,7 +78,7 @@ func (ix *indexer) hang() {
 func indexedAt(t testing.TB, ix *indexer, c *chain) {
 	t.Helper()
 	c.announce(ix.Ingest)
-	untilIndexed(t, ix.Ingest, c.head)
+	untilDone(t, ix.Ingest, c)
 }
 
 // questions are all ways to ask about mh.

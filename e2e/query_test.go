@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/signpost-index/signpost/api/find"
+	"github.com/signpost-index/signpost/ingest/schema"
 )
 
 // workers is how many questions are asked at once.
@@ -284,6 +285,42 @@ func untilIndexed(t testing.TB, ingest string, ad cid.Cid) {
 	eventually(t, "ad "+ad.String()+" indexed", func() error {
 		s, err := getAdStatus(ingest, ad)
 		if err == nil && !s.Indexed {
+			err = fmt.Errorf("status %+v", s)
+		}
+		return err
+	})
+}
+
+// untilDone waits until every ad of the chain has its verdict, those that count
+// as indexed durably. With bad ads among them the head may not be the last.
+func untilDone(t testing.TB, ingest string, c *chain) {
+	t.Helper()
+	for link := c.head; link.Defined(); {
+		block, err := c.mem.Block(t.Context(), link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ad, err := schema.DecodeAdvertisement(link, block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "ad "+link.String()+" done", func() error {
+			s, err := getAdStatus(ingest, link)
+			if err == nil && !s.Indexed && s.Verdict != "rejected" && s.Verdict != "skipped-frozen" && s.Verdict != "marked-done" {
+				err = fmt.Errorf("status %+v", s)
+			}
+			return err
+		})
+		link = ad.PreviousID
+	}
+}
+
+// untilJudged waits until an ad has a verdict, or a reason why it has none.
+func untilJudged(t testing.TB, ingest string, ad cid.Cid) {
+	t.Helper()
+	eventually(t, "ad "+ad.String()+" judged", func() error {
+		s, err := getAdStatus(ingest, ad)
+		if err == nil && s.Verdict == "pending" && s.Reason == "" {
 			err = fmt.Errorf("status %+v", s)
 		}
 		return err

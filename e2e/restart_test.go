@@ -27,7 +27,7 @@ func TestAssignerRestartKeepsMap(t *testing.T) {
 	for n := range chains {
 		chains[n] = newChain(t, fmt.Sprintf("publisher %d", n))
 		publish(chains[n], "before")
-		untilIndexed(t, p.holder(t, chains[n].id).Ingest, chains[n].head)
+		untilDone(t, p.holder(t, chains[n].id).Ingest, chains[n])
 	}
 	before := p.placements(t)
 	for _, ix := range p.indexers {
@@ -43,7 +43,7 @@ func TestAssignerRestartKeepsMap(t *testing.T) {
 		publish(c, "after")
 	}
 	for _, c := range append(chains, newcomer) {
-		untilIndexed(t, p.holder(t, c.id).Ingest, c.head)
+		untilDone(t, p.holder(t, c.id).Ingest, c)
 	}
 	want.mustFind(t, p.frontend, "after the restart of the assigner")
 	after := p.placements(t)

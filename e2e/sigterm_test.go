@@ -59,6 +59,6 @@ func TestSigtermInTheMiddleOfASync(t *testing.T) {
 	ix.stop()
 	c.gate.letGo()
 	ix.restart()
-	untilIndexed(t, ix.Ingest, c.head)
+	untilDone(t, ix.Ingest, c)
 	make(index).with(newHolding(c.id, []byte("slow"), bitswap), mhs).mustFind(t, ix.Find, "after the restart")
 }

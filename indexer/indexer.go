@@ -66,6 +66,8 @@ type Config struct {
 	AnyPublisher bool
 	// Polling is about publishers that are silent.
 	Polling PollConfig
+	// PublisherRate bounds what is read of one publisher, bytes a second; 0: not.
+	PublisherRate int64
 	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
 	// never freezes by itself; 0 means DefaultFreezePercent.
 	FreezePercent float64
@@ -101,6 +103,7 @@ type Indexer struct {
 	id       peer.ID
 	store    *store.Store
 	ingester *ingest.Ingester
+	streams  *ipnisync.Streams // to publishers on libp2p; not gossip's host, see there
 	client   *ipnisync.Client
 	gossip   *announce.Gossip
 	seen     *announce.Seen
@@ -110,6 +113,7 @@ type Indexer struct {
 	book     *publisherBook
 	policy   atomic.Pointer[policy] // never nil once opened
 	policing sync.Mutex             // one change of the policy at a time, until it is on disk
+	probes   chan struct{}          // one element for each that runs
 
 	mu         sync.Mutex       // guards unassigned
 	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
@@ -131,12 +135,18 @@ func Open(cfg Config) (*Indexer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open indexer: %w", err)
 	}
+	streams, err := ipnisync.OpenStreams(cfg.AllowPrivate)
+	if err != nil {
+		return nil, fmt.Errorf("open indexer: %w", err)
+	}
 	ix := &Indexer{
 		cfg: cfg, log: cfg.Logger.With("indexer", id), id: id,
 		seen:       announce.NewSeen(announce.DefaultSeen),
 		registry:   prometheus.NewRegistry(),
-		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate}),
+		streams:    streams,
+		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, RateBytes: cfg.PublisherRate, Streams: streams}),
 		unassigned: make(map[peer.ID]bool),
+		probes:     make(chan struct{}, maxProbes),
 	}
 	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := ix.open(); err != nil {
@@ -180,6 +190,7 @@ func (ix *Indexer) open() error {
 		Allow:       ix.allow,
 		MayPublish:  func(id, provider peer.ID) bool { return ix.policy.Load().mayPublish(id, provider) },
 		Failed:      func(at peer.AddrInfo, head cid.Cid) { ix.seen.Forget(announce.KeyOf(at, head)) },
+		Reached:     ix.reached,
 		MemoryBytes: ix.cfg.IngestMemory,
 		Logger:      ix.log, Registerer: ix.registry,
 	})
@@ -224,7 +235,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{
 		Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin,
 		Check:    func(context.Context) error { return ix.store.Probe() },
-		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel,
+		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(),
 		Metrics: metrics, Pprof: true, Logger: ix.log,
 	}))
 	serve(ix.cfg.Metrics, metrics)
@@ -248,6 +259,7 @@ func (ix *Indexer) Close() error {
 			errs = append(errs, ix.ingester.Close())
 		}
 		ix.client.Close()
+		errs = append(errs, ix.streams.Close())
 		if ix.store != nil {
 			ix.jobs.close()
 			start := time.Now()

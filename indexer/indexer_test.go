@@ -126,8 +126,8 @@ func listenAny(t *testing.T) net.Listener {
 
 func base(ln net.Listener) string { return "http://" + ln.Addr().String() }
 
-// vectorPublisher serves the recorded chain over HTTP.
-func vectorPublisher(t *testing.T) peer.AddrInfo {
+// vectorChain is the recorded chain and its publisher's key.
+func vectorChain(t *testing.T) (*ipnisync.Memory, crypto.PrivKey) {
 	t.Helper()
 	raw, err := base64.StdEncoding.DecodeString(vectorKeys(t)["provider"])
 	if err != nil {
@@ -152,6 +152,13 @@ func vectorPublisher(t *testing.T) peer.AddrInfo {
 	if err := mem.SetHead(cid.MustParse(vectorHead)); err != nil {
 		t.Fatal(err)
 	}
+	return mem, key
+}
+
+// vectorPublisher serves the recorded chain over HTTP.
+func vectorPublisher(t *testing.T) peer.AddrInfo {
+	t.Helper()
+	mem, _ := vectorChain(t)
 	srv := httptest.NewServer(ipnisync.NewHandler(mem))
 	t.Cleanup(srv.Close)
 	u, err := url.Parse(srv.URL)
@@ -189,13 +196,15 @@ func (n *node) call(method, u, body string) (int, http.Header, string) {
 	return resp.StatusCode, resp.Header, string(b)
 }
 
+// waitIndexed waits until head and all before it are done, and no sync runs.
 func (n *node) waitIndexed(head string) {
 	n.t.Helper()
 	want := `{"Ad":"` + head + `","Indexed":true`
 	deadline := time.Now().Add(testWait)
 	for {
 		_, _, body := n.call(http.MethodGet, n.ingest+"/sync/status/ad/"+head, "")
-		if strings.HasPrefix(body, want) {
+		_, _, syncs := n.call(http.MethodGet, n.ingest+"/sync/status", "")
+		if strings.HasPrefix(body, want) && !strings.Contains(syncs, `"Ongoing":true`) {
 			return
 		}
 		if time.Now().After(deadline) {

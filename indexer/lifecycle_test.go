@@ -424,7 +424,6 @@ func TestWhatWasRemovedIsIndexedAgain(t *testing.T) {
 	if err := n.announce(info); err != nil {
 		t.Fatal(err)
 	}
-	n.ix.reached(info.ID, nil)
 	n.eventually("indexed again", func() bool { return state() == store.PhaseActive })
 	if n.finds(client) == 0 || n.providers() != 1 {
 		t.Error("not found after it returned")

@@ -3,7 +3,9 @@ package indexer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -17,18 +19,25 @@ import (
 // hear takes an announce, by HTTP or gossip. An announce seen before is a
 // success without work; it is forgotten when its sync fails, so that it can be
 // tried again.
-func (ix *Indexer) hear(_ context.Context, a announce.Announce) error {
+//
+// One that came by HTTP is on disk when nil is returned.
+func (ix *Indexer) hear(ctx context.Context, a announce.Announce) error {
 	if err := ix.allow(a.Publisher.ID); err != nil {
 		return err
 	}
 	if !ix.book.isGone(a.Publisher.ID) && (ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key())) {
 		return nil
 	}
-	err := ix.ingester.Notify(a.Publisher, a.Head)
+	var err error
+	if a.Direct {
+		err = ix.ingester.Announce(ctx, a.Publisher, a.Head)
+	} else {
+		err = ix.ingester.Notify(a.Publisher, a.Head)
+	}
 	if err != nil {
 		ix.seen.Forget(a.Key())
 	}
-	if errors.Is(err, ingest.ErrBusy) || errors.Is(err, ingest.ErrClosed) {
+	if errors.Is(err, ingest.ErrBusy) || errors.Is(err, ingest.ErrClosed) || errors.Is(err, store.ErrFailed) {
 		return errors.Join(announce.ErrUnavailable, err)
 	}
 	if err == nil {
@@ -48,7 +57,7 @@ func (ix *Indexer) settled(publisher peer.ID, head cid.Cid) bool {
 // (admin.md section 5).
 func (ix *Indexer) ingestHandler() http.Handler {
 	mux := http.NewServeMux()
-	announces := announce.NewHandler(ix.hear)
+	announces := announce.NewProbingHandler(ix.hear, ix.probe)
 	mux.Handle("/announce", announces)
 	mux.Handle("/ingest/announce", announces)
 	mux.HandleFunc("/register", ix.register)
@@ -60,6 +69,21 @@ func (ix *Indexer) ingestHandler() http.Handler {
 		api.Error(w, http.StatusNotFound, "Not Found")
 	})
 	return mux
+}
+
+// maxProbes bounds the probes at once: each may dial sixteen addresses for 30 s.
+const maxProbes = 8
+
+// probe looks at an announced publisher as a sync would, and says in words
+// what is wrong.
+func (ix *Indexer) probe(ctx context.Context, a announce.Announce) (any, error) {
+	select {
+	case ix.probes <- struct{}{}:
+		defer func() { <-ix.probes }()
+	default:
+		return nil, fmt.Errorf("%d probes are running: try again later", maxProbes)
+	}
+	return ix.client.Probe(ctx, a.Publisher), nil
 }
 
 func (ix *Indexer) health(w http.ResponseWriter, r *http.Request) {
@@ -119,12 +143,19 @@ func (ix *Indexer) syncStatus(w http.ResponseWriter, r *http.Request) {
 	api.JSON(w, http.StatusOK, st)
 }
 
-// adStatusJSON is GET /sync/status/ad/{cid}; Verdict and Reason are ours.
+// adStatusJSON is GET /sync/status/ad/{cid}; all but Ad and Indexed is ours.
 type adStatusJSON struct {
 	Ad      string
 	Indexed bool
 	Verdict string `json:",omitempty"`
-	Reason  string `json:",omitempty"`
+	// Reason says why it was rejected, or what stands in the way while it is pending.
+	Reason   string    `json:",omitempty"`
+	Time     time.Time `json:",omitzero"` // of the verdict, or since when it is pending
+	Attempts uint32    `json:",omitempty"`
+	Since    time.Time `json:",omitzero"` // of the first failed attempt
+	NextTry  time.Time `json:",omitzero"`
+	// Stages are those of this run of the node.
+	Stages *ingest.Stages `json:",omitempty"`
 }
 
 func (ix *Indexer) adStatus(w http.ResponseWriter, r *http.Request) {
@@ -146,6 +177,16 @@ func (ix *Indexer) adStatus(w http.ResponseWriter, r *http.Request) {
 	if ok {
 		out.Verdict, out.Reason = st.Verdict.String(), st.Reason
 		out.Indexed = st.Durable && (st.Verdict == store.Applied || st.Verdict == store.Superseded)
+		out.Time = st.Time
+		if t := st.Trouble; t.Attempts > 0 {
+			out.Attempts, out.Since, out.NextTry = t.Attempts, t.Since, t.Next
+			if out.Reason == "" {
+				out.Reason = t.Reason
+			}
+		}
+	}
+	if stages, ok := ix.ingester.Stages(c); ok {
+		out.Stages = &stages
 	}
 	api.JSON(w, http.StatusOK, out)
 }

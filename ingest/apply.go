@@ -24,56 +24,150 @@ func reject(format string, args ...any) error {
 	return &rejection{err: fmt.Errorf(format, args...)}
 }
 
+// lane applies ads of a session, one after the other, with buffers of its own.
+type lane struct {
+	*session
+	decoder *schema.ChunkDecoder
+	mhs     []multihash.Multihash
+}
+
+// do applies one ad as far as that is possible. again is when it is to be tried
+// again if it was not, zero if it was.
+func (l *lane) do(ctx context.Context, j job) (again time.Time) {
+	err := l.apply(ctx, j)
+	if err == nil {
+		return time.Time{}
+	}
+	if ctx.Err() != nil {
+		return time.Now()
+	}
+	if errors.Is(err, store.ErrNoSpace) {
+		return l.noRoom(j, err)
+	}
+	k := kindOf(err)
+	if k == troubleOurs {
+		l.stop(err)
+		return time.Now()
+	}
+	l.failed(err, k)
+	return l.later(j, err, k)
+}
+
+// noRoom leaves content for later; removals and updates, which need no room, go
+// on. Nothing is held against the ad.
+func (l *lane) noRoom(j job, err error) time.Time {
+	now := time.Now()
+	l.i.metrics.adsDelayed.Inc()
+	l.st.failed()
+	l.i.log.Debug("no room for the ad's content", "publisher", l.publisher, "ad", j.Ad, "err", err)
+	if err := l.i.cfg.Store.SetError(l.publisher, err.Error(), now); err != nil {
+		l.stop(err)
+	}
+	return now.Add(jitter(l.i.cfg.AdRetryMin))
+}
+
+// later notes the trouble an ad has met, or rejects it once that has lasted too
+// long. An ad is given up only while the publisher serves other things.
+func (l *lane) later(j job, err error, k kind) time.Time {
+	now := time.Now()
+	if hopeless(j.Trouble, k, now, l.i.cfg.GiveUpAfter) && l.hasServed() {
+		no := &rejection{fmt.Errorf("given up after %d attempts since %s: %w", j.Trouble.Attempts+1, j.Trouble.Since.UTC().Format(time.RFC3339), err)}
+		rerr := l.reject(j, no)
+		if rerr == nil {
+			return time.Time{}
+		}
+		l.stop(rerr)
+		return now
+	}
+	t := worse(j.Trouble, err, k, now, l.i.cfg.AdRetryMin, l.i.cfg.AdRetryMax)
+	if err := l.i.cfg.Store.SetTrouble(l.publisher, j.AdRef, t); err != nil {
+		l.stop(err)
+		return now
+	}
+	l.i.metrics.adsDelayed.Inc()
+	l.st.failed()
+	l.i.log.Warn("ad will be tried again", "publisher", l.publisher, "ad", j.Ad, "in", time.Until(t.Next), "attempts", t.Attempts, "err", err)
+	if err := l.i.cfg.Store.SetError(l.publisher, err.Error(), now); err != nil {
+		l.stop(err)
+	}
+	return t.Next
+}
+
 // apply gives one ad its verdict and, unless it is rejected, its effect. An
 // error means nothing was decided: the ad stays pending.
-func (s *chainSync) apply(ctx context.Context, ref store.AdRef) error {
-	ad, err := s.loadAd(ctx, ref.Ad)
+func (l *lane) apply(ctx context.Context, j job) error {
+	if j.ad == nil {
+		var err error
+		if j.ad, _, err = l.loadAd(ctx, j.Ad); err != nil {
+			return err
+		}
+	}
+	l.st.current(j.Ad)
+	start := time.Now()
+	done, err := l.applyAd(ctx, j)
+	for errors.Is(err, store.ErrConflict) && ctx.Err() == nil {
+		done, err = l.applyAd(ctx, j) // a removal took what was put along
+	}
+	var no *rejection
+	if errors.As(err, &no) {
+		return l.reject(j, no)
+	}
 	if err != nil {
 		return err
 	}
-	s.st.current(ref.Ad)
-	start := time.Now()
-	mhs, frozen, err := s.applyAd(ctx, ref, ad)
-	var no *rejection
-	switch {
-	case errors.As(err, &no):
-		s.i.log.Warn("ad rejected", "publisher", s.publisher, "ad", ref.Ad, "err", no)
-		s.i.metrics.adsRejected.Inc()
-		return s.commitRejected(ref, ad, no)
-	case err != nil:
+	l.i.metrics.applied(done.verdict)
+	l.st.applied()
+	l.i.stages.indexed(j.Ad, done.verdict)
+	l.i.log.Debug("ad done", "publisher", l.publisher, "ad", j.Ad, "verdict", done.verdict, "mhs", done.mhs, "elapsed", time.Since(start))
+	return nil
+}
+
+// done says what became of an ad.
+type done struct {
+	verdict store.Verdict
+	mhs     int
+}
+
+// reject records that an ad is not applied, and why.
+func (l *lane) reject(j job, no *rejection) error {
+	l.i.log.Warn("ad rejected", "publisher", l.publisher, "ad", j.Ad, "err", no)
+	if err := l.commitRejected(j, no); err != nil {
 		return err
-	case frozen:
-		s.i.metrics.adsSkippedFrozen.Inc()
-	default:
-		s.i.metrics.adsApplied.Inc()
 	}
-	s.i.log.Debug("ad applied", "publisher", s.publisher, "ad", ref.Ad, "mhs", mhs, "frozen", frozen, "elapsed", time.Since(start))
+	l.i.metrics.applied(store.Rejected)
+	l.st.applied()
+	l.i.stages.indexed(j.Ad, store.Rejected)
 	return nil
 }
 
 // applyAd follows the table of advertisement.md section 7.
-func (s *chainSync) applyAd(ctx context.Context, ref store.AdRef, ad *schema.Advertisement) (mhs int, frozen bool, err error) {
-	provider, err := s.judge(ad)
+func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
+	ad := j.ad
+	end, err := l.i.turns.take(ctx, l.publisher)
 	if err != nil {
-		return 0, false, err
+		return done{}, err
 	}
-	e := store.Effect{Verdict: store.Applied, Provider: s.registryUpdate(ad)}
-	noEntries := ad.Entries == schema.NoEntries
+	provider, err := l.judge(ad)
+	end()
+	if err != nil {
+		return done{}, err
+	}
+	e := store.Effect{Verdict: store.Applied, Provider: l.registryUpdate(ad)}
 	switch {
 	case ad.IsRm:
 		e.Kind = store.EffectRemove
 	case len(ad.Metadata) == 0: // CheckIngest has refused entries without metadata
 		e.Kind = store.EffectNone
-	case noEntries:
+	case ad.Entries == schema.NoEntries:
 		e.Kind = store.EffectMetadata
 	default:
-		return s.applyContent(ctx, ref, provider, ad, e)
+		return l.applyContent(ctx, j, provider, e)
 	}
-	return 0, false, s.commit(ref, provider, ad, e)
+	return done{verdict: e.Verdict}, l.commit(j, provider, e)
 }
 
 // judge decides whether the ad may be applied at all.
-func (s *chainSync) judge(ad *schema.Advertisement) (peer.ID, error) {
+func (s *session) judge(ad *schema.Advertisement) (peer.ID, error) {
 	signer, err := ad.Verify()
 	if err != nil {
 		return "", reject("verify: %w", err)
@@ -94,14 +188,14 @@ func (s *chainSync) judge(ad *schema.Advertisement) (peer.ID, error) {
 	return provider, nil
 }
 
-// begin begins an ad as long as the store is the one the sync began with:
+// begin begins an ad as long as the store is the one the session began with:
 // once it has recovered from a failure, older ads that were done may not be, and
 // this one would stand above a gap that no later scan would find. A writer
 // begun before that does no harm: its Put and Commit fail.
-func (s *chainSync) begin(ref store.AdRef, provider peer.ID, ad *schema.Advertisement) (*store.AdWriter, error) {
+func (s *session) begin(j job, provider peer.ID) (*store.AdWriter, error) {
 	w, err := s.i.cfg.Store.Begin(store.Ad{
-		AdRef: ref, Publisher: s.publisher, Provider: provider,
-		ContextID: ad.ContextID, Metadata: ad.Metadata,
+		AdRef: j.AdRef, Publisher: s.publisher, Provider: provider,
+		ContextID: j.ad.ContextID, Metadata: j.ad.Metadata,
 	})
 	if err != nil {
 		return nil, err
@@ -109,14 +203,14 @@ func (s *chainSync) begin(ref store.AdRef, provider peer.ID, ad *schema.Advertis
 	select {
 	case <-s.recovered:
 		w.Abort()
-		return nil, fmt.Errorf("the store has recovered since this sync began: %w", store.ErrFailed)
+		return nil, errRecovered
 	default:
 		return w, nil
 	}
 }
 
-func (s *chainSync) commit(ref store.AdRef, provider peer.ID, ad *schema.Advertisement, e store.Effect) error {
-	w, err := s.begin(ref, provider, ad)
+func (s *session) commit(j job, provider peer.ID, e store.Effect) error {
+	w, err := s.begin(j, provider)
 	if err != nil {
 		return err
 	}
@@ -127,37 +221,63 @@ func (s *chainSync) commit(ref store.AdRef, provider peer.ID, ad *schema.Adverti
 
 // commitRejected records the verdict; an ad without a usable provider is
 // booked under its publisher.
-func (s *chainSync) commitRejected(ref store.AdRef, ad *schema.Advertisement, no *rejection) error {
-	provider, err := ad.ProviderID()
+func (s *session) commitRejected(j job, no *rejection) error {
+	bare := schema.Advertisement{}
+	if j.ad != nil {
+		bare = *j.ad
+	}
+	provider, err := bare.ProviderID()
 	if err != nil {
 		provider = s.publisher
 	}
-	bare := *ad
 	if len(bare.ContextID) > schema.MaxContextIDBytes {
 		bare.ContextID = nil
 	}
 	if len(bare.Metadata) > schema.MaxMetadataBytes {
 		bare.Metadata = nil
 	}
-	return s.commit(ref, provider, &bare, store.Effect{Kind: store.EffectNone, Verdict: store.Rejected, Reason: no.Error()})
+	j.ad = &bare
+	return s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Rejected, Reason: no.Error()})
 }
 
-// applyContent fetches the ad's entries and puts them. On a frozen node the
-// entries are left alone and only the metadata of what is held changes.
-func (s *chainSync) applyContent(ctx context.Context, ref store.AdRef, provider peer.ID, ad *schema.Advertisement, e store.Effect) (mhs int, frozen bool, err error) {
+// applyContent fetches the ad's entries and puts them, unless that changes
+// nothing: a newer removal is known, or the very ad was applied before as part
+// of another publisher's chain and stands. On a frozen node the entries are
+// left alone and only the metadata of what is held changes.
+func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e store.Effect) (done, error) {
+	st := l.i.cfg.Store
+	removed, err := st.RemovedAt(l.publisher, provider, j.ad.ContextID, j.Pos)
+	if err != nil {
+		return done{}, err
+	}
+	if removed {
+		e.Kind, e.Verdict = store.EffectNone, store.Superseded
+		return done{verdict: e.Verdict}, l.commit(j, provider, e)
+	}
+	if !j.Again {
+		by, stands, err := st.Stands(j.Ad, provider, j.ad.ContextID)
+		if err != nil {
+			return done{}, err
+		}
+		if stands && by != l.publisher {
+			l.i.metrics.adsKnown.Inc()
+			e.Kind = store.EffectNone
+			return done{verdict: e.Verdict}, l.commit(j, provider, e)
+		}
+	}
 	e.Kind = store.EffectContent
-	if !s.i.cfg.Store.Frozen() {
-		mhs, err = s.putEntries(ctx, ref, provider, ad, e)
+	if !st.Frozen() {
+		mhs, err := l.putEntries(ctx, j, provider, e)
 		if !errors.Is(err, store.ErrFrozen) {
-			return mhs, false, err
+			return done{e.Verdict, mhs}, err
 		}
 	}
 	e.Kind, e.Verdict = store.EffectMetadata, store.SkippedFrozen
-	return 0, true, s.commit(ref, provider, ad, e)
+	return done{verdict: e.Verdict}, l.commit(j, provider, e)
 }
 
-func (s *chainSync) putEntries(ctx context.Context, ref store.AdRef, provider peer.ID, ad *schema.Advertisement, e store.Effect) (int, error) {
-	w, err := s.begin(ref, provider, ad)
+func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.Effect) (int, error) {
+	w, err := l.begin(j, provider)
 	if err != nil {
 		return 0, err
 	}
@@ -166,15 +286,18 @@ func (s *chainSync) putEntries(ctx context.Context, ref store.AdRef, provider pe
 	if err != nil {
 		return 0, err
 	}
-	from := decodeEntriesCursor(resume, ad.Entries)
+	from := decodeEntriesCursor(resume, j.ad.Entries)
 	if from.chunks > 0 {
-		s.i.log.Info("ad is resumed", "publisher", s.publisher, "ad", ref.Ad, "chunks", from.chunks)
+		l.i.log.Info("ad is resumed", "publisher", l.publisher, "ad", j.Ad, "chunks", from.chunks)
+	}
+	if err := w.Put(nil); err != nil { // frozen or full: nothing need be fetched
+		return 0, err
 	}
 	n, since := 0, 0
-	err = s.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {
+	err = l.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {
 		n += len(mhs)
-		s.i.metrics.multihashes.Add(float64(len(mhs)))
-		if since += len(mhs); behind == nil || since < s.i.cursorEvery {
+		l.i.metrics.multihashes.Add(float64(len(mhs)))
+		if since += len(mhs); behind == nil || !behind.next.Defined() || since < l.i.cursorEvery {
 			return w.Put(mhs)
 		}
 		since = 0
@@ -183,15 +306,16 @@ func (s *chainSync) putEntries(ctx context.Context, ref store.AdRef, provider pe
 	if err != nil {
 		return n, err
 	}
+	l.i.stages.fetched(j.Ad)
 	_, err = w.Commit(e)
 	return n, err
 }
 
 // registryUpdate is what the ad says about its provider. Malformed addresses
 // are left out; an extended provider without any address has no effect (spec).
-func (s *chainSync) registryUpdate(ad *schema.Advertisement) *store.ProviderUpdate {
+func (s *session) registryUpdate(ad *schema.Advertisement) *store.ProviderUpdate {
 	u := &store.ProviderUpdate{Addrs: validAddrs(ad.Addresses), Time: time.Now()}
-	if a := s.pub.Addr(); a != nil {
+	if a := s.addr(); a != nil {
 		u.PublisherAddrs = []string{a.String()}
 	}
 	if ad.ExtendedProvider == nil {

@@ -170,8 +170,10 @@ type testNode struct {
 	store  *store.Store
 	i      *Ingester
 	chains map[peer.ID]*testChain
+	cfg    store.Config
 
 	failed chan cid.Cid
+	once   sync.Once
 }
 
 func openNode(t testing.TB, fs vfs.FS, chains ...*testChain) *testNode {
@@ -185,7 +187,7 @@ func openNodeOn(t testing.TB, cfg store.Config, mayPublish func(id, provider pee
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &testNode{t: t, store: st, chains: make(map[peer.ID]*testChain), failed: make(chan cid.Cid, 1000)}
+	n := &testNode{t: t, store: st, cfg: cfg, chains: make(map[peer.ID]*testChain), failed: make(chan cid.Cid, 1000)}
 	for _, c := range chains {
 		n.chains[c.id()] = c
 	}
@@ -201,6 +203,7 @@ func openNodeOn(t testing.TB, cfg store.Config, mayPublish func(id, provider pee
 		MayPublish: mayPublish,
 		Failed:     func(_ peer.AddrInfo, head cid.Cid) { n.failed <- head },
 		RetryMin:   time.Millisecond, RetryMax: 5 * time.Millisecond,
+		AdRetryMin: time.Millisecond, AdRetryMax: 5 * time.Millisecond,
 		Logger: testLogger(t),
 	})
 	if err != nil {
@@ -218,7 +221,9 @@ func testLogger(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }
 
-func (n *testNode) close() {
+func (n *testNode) close() { n.once.Do(n.closeOnce) }
+
+func (n *testNode) closeOnce() {
 	if err := n.i.Close(); err != nil {
 		n.t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,7 +61,8 @@ func TestPowerLossAnywhere(t *testing.T) {
 	n := openNode(t, fs, c)
 	for round := range crashRounds() {
 		var clone *vfs.MemFS
-		fuse := 1 + rng.IntN(20)
+		var fuse atomic.Int64
+		fuse.Store(int64(1 + rng.IntN(20)))
 		durable := make(map[cid.Cid]bool) // reported durable before the cut
 		note := func() {
 			for ad := range ads {
@@ -72,10 +74,11 @@ func TestPowerLossAnywhere(t *testing.T) {
 		crash := rand.New(rand.NewPCG(seed, uint64(round)))
 		fired := make(chan struct{})
 		c.setFault(func(cid.Cid, ipnisync.Hint) error {
-			if fuse--; fuse > 0 {
+			left := fuse.Add(-1)
+			if left > 0 {
 				return nil
 			}
-			if fuse == 0 {
+			if left == 0 {
 				note()
 				clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * (round % 2), RNG: crash})
 				close(fired)

@@ -45,73 +45,96 @@ func decodeEntriesCursor(b []byte, root cid.Cid) entriesCursor {
 // with the place behind them; that is nil where none can be named, in a HAMT.
 // The slice and its elements are valid only during the call. A rejection means
 // the entries can never be read; any other error may pass.
-func (s *chainSync) fetchEntries(ctx context.Context, from entriesCursor, put func([]multihash.Multihash, *entriesCursor) error) error {
-	var mhs []multihash.Multihash
-	n := from.chunks
-	for c := from.next; c.Defined(); n++ {
-		if n >= maxEntryChunks {
+func (l *lane) fetchEntries(ctx context.Context, from entriesCursor, put putFunc) error {
+	for at := from; at.next.Defined(); {
+		if at.chunks >= maxEntryChunks {
 			return reject("more than %d entry chunks", maxEntryChunks)
 		}
-		block, err := s.entryBlock(ctx, c)
+		next, err := l.fetchChunk(ctx, at, put)
 		if err != nil {
 			return err
 		}
-		chunk, err := s.decoder.Decode(c, block)
-		if err != nil && n == 0 && errors.Is(err, schema.ErrMalformed) {
-			return s.fetchOther(ctx, c, block, err, put)
-		}
-		if err != nil {
-			return entryError(c, err)
-		}
-		mhs = mhs[:0]
-		for mh := range chunk.All() {
-			mhs = append(mhs, mh)
-		}
-		s.i.metrics.multihashesSkipped.Add(float64(chunk.Skipped))
-		s.st.chunk(len(block), len(mhs))
-		c = chunk.Next
-		if err := put(mhs, &entriesCursor{chunks: n + 1, next: c}); err != nil {
-			return err
-		}
+		at = next
 	}
 	return nil
 }
 
+// putFunc takes multihashes and the place behind them.
+type putFunc func([]multihash.Multihash, *entriesCursor) error
+
+// fetchChunk fetches, decodes and puts one chunk and returns the place behind
+// it. Its memory is held meanwhile, and the processor waited for.
+func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (behind entriesCursor, err error) {
+	block, err := l.entryBlock(ctx, at.next)
+	if err != nil {
+		return behind, err
+	}
+	defer block.Release()
+	end, err := l.i.turns.take(ctx, l.publisher)
+	if err != nil {
+		return behind, err
+	}
+	defer func() { end() }()
+	if l.decoder == nil {
+		l.decoder = l.i.decoders.Get().(*schema.ChunkDecoder)
+	}
+	chunk, err := l.decoder.Decode(at.next, block.Bytes)
+	if err != nil && at.chunks == 0 && errors.Is(err, schema.ErrMalformed) {
+		end() // a walk over a HAMT takes turns of its own
+		end = func() {}
+		return behind, l.fetchOther(ctx, at.next, block, err, put)
+	}
+	if err != nil {
+		return behind, entryError(at.next, err)
+	}
+	l.mhs = l.mhs[:0]
+	for mh := range chunk.All() {
+		l.mhs = append(l.mhs, mh)
+	}
+	l.i.metrics.multihashesSkipped.Add(float64(chunk.Skipped))
+	l.st.chunk(len(block.Bytes), len(l.mhs))
+	behind = entriesCursor{chunks: at.chunks + 1, next: chunk.Next}
+	return behind, put(l.mhs, &behind)
+}
+
+// close gives the lane's buffers back.
+func (l *lane) close() {
+	if l.decoder != nil {
+		l.i.decoders.Put(l.decoder)
+	}
+}
+
 // fetchOther handles a first entries block that is not an entry chunk.
-func (s *chainSync) fetchOther(ctx context.Context, root cid.Cid, block []byte, notChunk error, put func([]multihash.Multihash, *entriesCursor) error) error {
-	kind, err := schema.Classify(root, block)
+func (l *lane) fetchOther(ctx context.Context, root cid.Cid, block ipnisync.Block, notChunk error, put putFunc) error {
+	kind, err := schema.Classify(root, block.Bytes)
 	if err != nil || kind != schema.KindHAMT {
 		return entryError(root, notChunk)
 	}
-	first := block
-	fetch := func(ctx context.Context, c cid.Cid) ([]byte, error) {
-		if c == root && first != nil {
-			b := first
-			first = nil
-			return b, nil
-		}
-		return s.entryBlock(ctx, c)
-	}
+	ahead := newPrefetch(ctx, l)
+	defer ahead.close()
+	ahead.give(root, block)
 	counted := func(mhs []multihash.Multihash) error {
-		s.st.hamt(len(mhs))
+		end, err := l.i.turns.take(ctx, l.publisher)
+		if err != nil {
+			return err
+		}
+		defer end()
+		l.st.hamt(len(mhs))
 		return put(mhs, nil)
 	}
-	err = schema.WalkHAMT(ctx, root, fetch, schema.DefaultHAMTLimits, schema.DefaultLimits, counted)
+	err = schema.WalkHAMT(ctx, root, ahead.fetch, schema.DefaultHAMTLimits, schema.DefaultLimits, counted)
 	if err != nil {
 		return entryError(root, err)
 	}
 	return nil
 }
 
-func (s *chainSync) entryBlock(ctx context.Context, c cid.Cid) ([]byte, error) {
-	block, err := s.pub.Block(ctx, c, ipnisync.HintEntryChunk)
-	if errors.Is(err, ipnisync.ErrNotFound) {
-		return nil, reject("entries %s: %w", c, err)
-	}
+// entryBlock fetches a block of entries, to be released.
+func (l *lane) entryBlock(ctx context.Context, c cid.Cid) (ipnisync.Block, error) {
+	block, err := l.fetch(ctx, c, ipnisync.HintEntryChunk)
 	if err != nil {
-		return nil, fmt.Errorf("fetch entries %s from %s: %w", c, s.publisher, err)
+		return block, fmt.Errorf("fetch entries %s from %s: %w", c, l.publisher, err)
 	}
-	s.i.metrics.bytesFetched.Add(float64(len(block)))
 	return block, nil
 }
 

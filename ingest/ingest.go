@@ -3,13 +3,15 @@
 //
 // # The way of one advertisement
 //
-//	Notify ──► worker (one per publisher, exists only while there is work)
-//	             │  head    signed head, verified against the publisher's peer ID
-//	             │  scan    back along PreviousID until a known ad; CIDs and
-//	             │          positions go to the store as pending
-//	             │  close   gaps an interrupted scan left behind
-//	             └► apply   pending ads, oldest first: verify, fetch entries,
-//	                        AdWriter.Put … Commit
+//	Notify ──► worker (one a publisher, exists only while there is work)
+//	             └► session (a time slice)
+//	                  scanner:  head  signed, verified against the publisher's peer ID
+//	                            walk  back along PreviousID to a known ad; CIDs,
+//	                                  positions and the place of the walk go to disk;
+//	                                  removals are applied at once
+//	                  lanes:    one ad each: verify, fetch entries, AdWriter.Put … Commit
+//
+// doc/ingestion.md tells the order, the verdicts and the budgets.
 //
 // # Promises
 //
@@ -17,17 +19,19 @@
 //     ancestor of it. The CID of an announce is a hint to look, never an
 //     instruction: an announce by a third party changes nothing.
 //  2. The outcome of a publisher's chain is that of application from oldest to
-//     newest. Progress is recorded in the same batch as the effect, so an ad
-//     counts as done exactly when its postings are there.
+//     newest, whatever the order of work. Progress is recorded in the same batch
+//     as the effect, so an ad counts as done exactly when its postings are there.
 //  3. An ad whose signature, shape or entries can never become right is
-//     rejected with the reason kept on disk, and the chain goes on. What may
-//     become right later (network, 5xx, a wrong hash; a disk without room, or
-//     that fails) stops the publisher at that ad and is retried with back-off;
-//     no other publisher waits for it.
-//  4. After a restart every publisher with pending ads, and every publisher
-//     with a known address, is synced without being announced again. So it is
-//     after the store has recovered from a failure, which loses what was not
-//     durable; a sync under way then is begun again.
+//     rejected with the reason kept on disk. What may become right later is
+//     tried again with back-off while the other ads go on; entries that a
+//     publisher does not have, though it serves others, are given up after 6 h.
+//     An ad block that is missing or does not decode is a gap: newer ads are
+//     applied, the gap is shown and tried again.
+//  4. No publisher waits for another: sessions are time slices, processor and
+//     memory are shared, and what is hostile or away backs off.
+//  5. After a restart every walk, every pending ad and every announce not looked
+//     at goes on without being announced again. So it is after the store has
+//     recovered from a failure, which loses what was not durable.
 //
 // What is left to others: where postings go (package store), how bytes travel
 // (package ingest/ipnisync), who may publish (Config.Allow and
@@ -35,10 +39,12 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -46,6 +52,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/ingest/schema"
@@ -61,6 +68,10 @@ var (
 	ErrClosed = errors.New("ingester is closed")
 	// ErrUnknownPublisher: no address is known and none was given.
 	ErrUnknownPublisher = errors.New("no address known for publisher")
+	// ErrNotRejected: only an ad that was given up can be requeued.
+	ErrNotRejected = errors.New("advertisement is not rejected")
+	// ErrNotPending: only what waits can be skipped.
+	ErrNotPending = errors.New("advertisement is not waiting")
 	// ErrNotInChain: the announced CID is neither the signed head nor an
 	// ancestor of it.
 	ErrNotInChain = errors.New("announced advertisement is not in the publisher's chain")
@@ -68,7 +79,8 @@ var (
 
 // Limits of one sync. Sources: advertisement.md section 8.
 const (
-	// maxScanAds bounds one walk; the reference's AdvertisementDepthLimit.
+	// maxScanAds bounds one walk: with more, the publisher backs off before it
+	// goes on. The reference's AdvertisementDepthLimit is the same.
 	maxScanAds = 33_554_432
 	// maxEntryChunks bounds the chunks of one ad; the reference's EntriesDepthLimit.
 	maxEntryChunks = 65_536
@@ -76,18 +88,20 @@ const (
 	// a cursor with its next chunk: a quarter of a usual chunk, so that chunks
 	// with a handful do not cost a row each.
 	cursorEvery = 4096
-	// maxResyncAds bounds a resync, whose list of ads is held in memory.
-	maxResyncAds = 1_000_000
-	// adCacheAds is how many decoded ads one sync keeps between scan and apply.
-	adCacheAds = 4_096
 	// positionStride is the room between two scans' positions, so that the ads
 	// of a gap of unknown length fit below the head found first.
 	positionStride = store.Position(1) << 32
-	// syncMemoryBytes is what one running sync may hold: a block, its decoded
-	// multihashes, and the ad cache.
-	syncMemoryBytes = 32 << 20
+	// minMemoryBytes is what one block at its largest takes while it is decoded.
+	minMemoryBytes = 32 << 20
 	// maxWaiting bounds the publishers that have work running or queued.
-	maxWaiting = 10_000
+	maxWaiting = 100_000
+	// maxSeats is how many publishers have a session at once, and slice how long
+	// one lasts while others wait.
+	maxSeats  = 256
+	maxGuests = 64
+	slice     = 5 * time.Second
+	// maxAllLanes bounds the lanes of all publishers besides the first of each.
+	maxAllLanes = 512
 )
 
 // DefaultMemoryBytes is the ingest memory when none is configured, 512 MiB.
@@ -100,9 +114,10 @@ type Publisher interface {
 	ID() peer.ID
 	// Head returns the verified signed head; ipnisync.ErrNoHead if the chain is empty.
 	Head(ctx context.Context) (*schema.SignedHead, error)
-	// Block returns a block's bytes, bounded in size but not yet checked
-	// against the CID; ipnisync.ErrNotFound if the publisher does not have it.
-	Block(ctx context.Context, c cid.Cid, hint ipnisync.Hint) ([]byte, error)
+	// Fetch returns a block, bounded in size but not yet checked against the
+	// CID, for which memory is taken from the budget until it is released;
+	// ipnisync.ErrNotFound if the publisher does not have it.
+	Fetch(ctx context.Context, c cid.Cid, hint ipnisync.Hint, budget *ipnisync.Budget) (ipnisync.Block, error)
 	// Addr is the address that answered last, nil if there is none.
 	Addr() multiaddr.Multiaddr
 }
@@ -129,8 +144,17 @@ type Config struct {
 	// RetryMin and RetryMax bound the back-off after a failed sync; 0 means
 	// 500 ms and 5 min.
 	RetryMin, RetryMax time.Duration
-	Logger             *slog.Logger
-	Registerer         prometheus.Registerer
+	// AdRetryMin and AdRetryMax bound the back-off after a failed ad or gap of a
+	// publisher that serves others; 0 means 1 min and 1 h.
+	AdRetryMin, AdRetryMax time.Duration
+	// GiveUpAfter is how long entries that the publisher does not have are asked
+	// for, while it serves others, before the ad is rejected; 0 means 6 h.
+	GiveUpAfter time.Duration
+	// Reached is told of every fetch of a publisher's head; nil means it was
+	// fetched and verified. It must not block nor call the Ingester. May be nil.
+	Reached    func(publisher peer.ID, err error)
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Ingester syncs publishers. It is safe for concurrent use.
@@ -138,9 +162,16 @@ type Ingester struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	slots   chan struct{} // one per sync that may run at once
 
-	cursorEvery int // tests lower it
+	seats    *seats // of publishers that have shown a valid head
+	guests   *seats // of the others: anybody can announce any number of them
+	turns    *turns
+	lanes    *semaphore.Weighted // see maxAllLanes
+	memory   *ipnisync.Budget    // of blocks in work
+	decoders sync.Pool           // of *schema.ChunkDecoder
+	stages   *stageBook
+
+	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -160,15 +191,14 @@ func Open(cfg Config) (*Ingester, error) {
 	if cfg.MemoryBytes == 0 {
 		cfg.MemoryBytes = DefaultMemoryBytes
 	}
-	if cfg.MemoryBytes < syncMemoryBytes {
-		return nil, fmt.Errorf("open ingester: ingest memory of %d bytes is below the %d one sync needs", cfg.MemoryBytes, syncMemoryBytes)
+	if cfg.MemoryBytes < minMemoryBytes {
+		return nil, fmt.Errorf("open ingester: ingest memory of %d bytes is below the %d one block can take", cfg.MemoryBytes, minMemoryBytes)
 	}
-	if cfg.RetryMin == 0 {
-		cfg.RetryMin = 500 * time.Millisecond
-	}
-	if cfg.RetryMax == 0 {
-		cfg.RetryMax = 5 * time.Minute
-	}
+	cfg.RetryMin = cmp.Or(cfg.RetryMin, 500*time.Millisecond)
+	cfg.RetryMax = cmp.Or(cfg.RetryMax, 5*time.Minute)
+	cfg.AdRetryMin = cmp.Or(cfg.AdRetryMin, time.Minute)
+	cfg.AdRetryMax = cmp.Or(cfg.AdRetryMax, time.Hour)
+	cfg.GiveUpAfter = cmp.Or(cfg.GiveUpAfter, 6*time.Hour)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -176,17 +206,26 @@ func Open(cfg Config) (*Ingester, error) {
 		cfg.MayPublish = func(id, provider peer.ID) bool { return id == provider }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	m := newMetrics(cfg.Registerer)
 	return &Ingester{
 		cfg:     cfg,
 		log:     cfg.Logger,
-		metrics: newMetrics(cfg.Registerer),
-		slots:   make(chan struct{}, min(cfg.MemoryBytes/syncMemoryBytes, 64)),
+		metrics: m,
+		seats:   newSeats(maxSeats, slice),
+		guests:  newSeats(maxGuests, slice),
+		turns:   newTurns(max(runtime.NumCPU(), 2)),
+		lanes:   semaphore.NewWeighted(maxAllLanes),
+		memory:  ipnisync.NewBudget(cfg.MemoryBytes / 4),
+		stages:  newStageBook(m.stageSeconds),
+		decoders: sync.Pool{New: func() any {
+			return schema.NewChunkDecoder(schema.DefaultLimits)
+		}},
 		ctx:     ctx,
 		cancel:  cancel,
 		workers: make(map[peer.ID]*worker),
 		status:  newStatusBook(),
 
-		cursorEvery: cursorEvery,
+		cursorEvery: cursorEvery, firstLanes: firstLanes, maxLanes: maxLanes, maxWalk: maxScanAds,
 	}, nil
 }
 
@@ -206,6 +245,16 @@ func (i *Ingester) Run(ctx context.Context) error {
 }
 
 func (i *Ingester) resume() {
+	announced, err := i.cfg.Store.Announced()
+	if err != nil {
+		i.log.Error("announces not resumed", "err", err)
+	}
+	for _, a := range announced {
+		if err := i.Notify(peer.AddrInfo{ID: a.Publisher, Addrs: parseAddrs(a.Addrs)}, a.Head); err != nil {
+			i.log.Debug("announce not resumed", "publisher", a.Publisher, "err", err)
+			i.forgetAnnounce(a.Publisher, a.Head)
+		}
+	}
 	for _, publisher := range i.cfg.Store.Publishers() {
 		err := i.enqueue(publisher, target{})
 		if err != nil && !errors.Is(err, ErrUnknownPublisher) && !errors.Is(err, ErrBusy) {
@@ -233,6 +282,36 @@ func (i *Ingester) Notify(info peer.AddrInfo, head cid.Cid) error {
 		t.notices = []notice{{info.Addrs, head}}
 	}
 	return i.enqueue(info.ID, t)
+}
+
+// Announce is Notify for an announce whose sender waits for an answer: when it
+// returns nil the announce is on disk and survives a crash. ctx bounds waiting
+// for that. Errors: those of Notify, store.ErrFull as ErrBusy, the store's, ctx's.
+func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Cid) error {
+	if i.cfg.Allow != nil {
+		if err := i.cfg.Allow(info.ID); err != nil {
+			return err
+		}
+	}
+	a := store.Announced{Publisher: info.ID, Head: head, Time: time.Now()}
+	for _, m := range info.Addrs {
+		if text := m.String(); len(text) <= store.MaxAnnouncedAddrBytes && len(a.Addrs) < maxAnnouncedAddrs {
+			a.Addrs = append(a.Addrs, text)
+		}
+	}
+	seq, err := i.cfg.Store.SetAnnounced(a)
+	if errors.Is(err, store.ErrFull) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := i.Notify(info, head); err != nil {
+		i.forgetAnnounce(info.ID, head)
+		return err
+	}
+	i.cfg.Store.SyncSoon()
+	return i.cfg.Store.WaitDurable(ctx, seq)
 }
 
 // SyncOptions of an explicit sync, as POST /ingest/sync/{publisher} takes them.

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
@@ -196,10 +199,15 @@ func testBadAd(t *testing.T, bad cid.Cid, raw []byte) {
 	mhs := testMultihashes(t, "good", 10)
 	c.put("good", mhs)
 	n := openNode(t, vfs.NewMem(), c)
+	n.i.cfg.GiveUpAfter = time.Nanosecond
 	n.notify(c, c.head)
 	_, err := schema.DecodeAdvertisement(bad, raw)
 	if err != nil { // undecodable: the walk cannot go on, and says so
-		n.until("the sync failed", func() bool { return len(n.failed) > 0 })
+		n.until("the gap is shown", func() bool {
+			scans, err := n.store.Scans(c.id())
+			return err == nil && len(scans) == 1 && scans[0].Next == bad && scans[0].Trouble.Attempts > 0
+		})
+		n.until("the newer ad is applied", func() bool { return len(n.found(mhs[0])) == 1 })
 		n.i.Forget(c.id())
 		n.idle()
 		if p := n.store.Progress(c.id()); p.Mark.Ad.Defined() {
@@ -279,8 +287,8 @@ func TestGenuineAdInAnotherChainChangesNothing(t *testing.T) {
 		attack := thief.raw(ad)
 		n.notify(thief, attack)
 		n.until("the attack has its verdict", func() bool {
-			st, ok, err := n.store.AdState(attack)
-			return err == nil && ok && st.Verdict == store.Rejected || len(n.failed) > 0
+			p := n.store.Progress(thief.id())
+			return p.Mark.Ad == attack || p.AppliedCount > 0 || len(n.failed) > 0
 		})
 		n.i.Forget(thief.id())
 		n.idle()
@@ -322,10 +330,12 @@ type addressed struct {
 
 func (a addressed) Addr() multiaddr.Multiaddr { return a.addr }
 
-func TestMissingEntriesRejectTheAdAndTheChainGoesOn(t *testing.T) {
+// TestMissingEntriesAreRetriedThenRejectedWhileTheChainGoesOn: newer and older
+// ads are applied meanwhile, and nothing is stored half.
+func TestMissingEntriesAreRetriedThenRejectedWhileTheChainGoesOn(t *testing.T) {
 	c := newTestChain(t)
-	gone := testMultihashes(t, "gone", 30)
-	kept := testMultihashes(t, "kept", 30)
+	old, gone, kept := testMultihashes(t, "old", 30), testMultihashes(t, "gone", 30), testMultihashes(t, "kept", 30)
+	c.put("old", old)
 	entries := c.entries(gone, 10)
 	bad := c.ad(schema.Advertisement{ContextID: []byte("gone"), Metadata: bitswap, Entries: entries})
 	c.put("kept", kept)
@@ -339,15 +349,28 @@ func TestMissingEntriesRejectTheAdAndTheChainGoesOn(t *testing.T) {
 	}
 	c.mem.Delete(first.Next) // the second chunk answers 404
 	n := openNode(t, vfs.NewMem(), c)
-	n.sync(c)
+	n.i.cfg.GiveUpAfter = time.Hour
+	n.notify(c, c.head)
+	n.until("the ad was tried twice", func() bool { st, ok, _ := n.store.AdState(bad); return ok && st.Trouble.Attempts >= 2 })
+	if st := n.verdict(bad); st.Verdict != store.Pending || !strings.Contains(st.Trouble.Reason, "not found") {
+		t.Errorf("verdict %v, trouble %+v, want pending and what is missing", st.Verdict, st.Trouble)
+	}
 	n.wantFound(kept, "kept")
-	n.wantGone(gone) // nothing stored half
-	if st := n.verdict(bad); st.Verdict != store.Rejected || st.Reason == "" {
+	n.wantFound(old, "old")
+	n.wantGone(gone)
+	n.close()
+
+	n = openNodeOn(t, n.cfg, nil, c)
+	n.i.cfg.GiveUpAfter = time.Nanosecond
+	n.sync(c)
+	if st := n.verdict(bad); st.Verdict != store.Rejected || !strings.Contains(st.Reason, "given up") {
 		t.Errorf("verdict %v (%s), want rejected with a reason", st.Verdict, st.Reason)
 	}
+	n.wantFound(kept, "kept")
+	n.wantGone(gone)
 }
 
-func TestTransientErrorStopsThePublisherAndIsRetried(t *testing.T) {
+func TestTransientErrorDelaysTheAdAlone(t *testing.T) {
 	c := newTestChain(t)
 	a, b := testMultihashes(t, "a", 10), testMultihashes(t, "b", 10)
 	c.put("a", a)
@@ -361,7 +384,7 @@ func TestTransientErrorStopsThePublisherAndIsRetried(t *testing.T) {
 	})
 	n := openNode(t, vfs.NewMem(), c)
 	n.notify(c, c.head)
-	n.until("the sync failed twice", func() bool { return len(n.failed) > 1 })
+	n.until("the ad has failed", func() bool { p, ok, _ := n.store.Provider(c.id()); return ok && p.LastError != "" })
 	n.wantFound(a, "a")
 	n.wantGone(b)
 	p, ok, err := n.store.Provider(c.id())
@@ -380,7 +403,7 @@ func TestInterruptedScanGoesOnWhereItWas(t *testing.T) {
 	old, fresh := testMultihashes(t, "old", 10), testMultihashes(t, "new", 10)
 	c.put("ctx", old)
 	bottom := c.remove("ctx")
-	for range 2 * pendingBatch {
+	for range 2 * scanBatch {
 		c.ad(schema.Advertisement{}) // address-only
 	}
 	c.put("ctx", fresh)
@@ -392,13 +415,14 @@ func TestInterruptedScanGoesOnWhereItWas(t *testing.T) {
 	})
 	n := openNode(t, vfs.NewMem(), c)
 	n.notify(c, c.head)
-	n.until("the scan failed", func() bool { return len(n.failed) > 0 })
-	if p := n.store.Progress(c.id()); p.Pending < 2*pendingBatch {
-		t.Errorf("%d ads are pending after a scan over %d", p.Pending, 2*pendingBatch)
-	}
-	n.wantGone(fresh) // nothing is applied above a gap
+	n.until("the walk failed", func() bool { return len(n.failed) > 0 })
+	n.until("what is above the gap is applied", func() bool { return n.store.Progress(c.id()).AppliedCount > 2*scanBatch })
+	n.wantFound(fresh, "ctx")
 	c.setFault(nil)
 	n.idle()
+	if got := n.store.Progress(c.id()).Mark.Ad; got != c.head {
+		t.Errorf("mark %s, want %s", got, c.head)
+	}
 	n.wantGone(old)
 	n.wantFound(fresh, "ctx")
 }
@@ -458,7 +482,7 @@ func TestRestartResumesUnasked(t *testing.T) {
 	c := newTestChain(t)
 	mhs := testMultihashes(t, "a", 40)
 	entries := c.entries(mhs, 10)
-	c.ad(schema.Advertisement{ContextID: []byte("a"), Metadata: bitswap, Entries: entries})
+	ad := c.ad(schema.Advertisement{ContextID: []byte("a"), Metadata: bitswap, Entries: entries})
 	broken := true
 	c.setFault(func(k cid.Cid, _ ipnisync.Hint) error {
 		if broken && k == entries {
@@ -472,7 +496,7 @@ func TestRestartResumesUnasked(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.notify(c, c.head)
-	n.until("the sync failed", func() bool { return len(n.failed) > 0 })
+	n.until("the ad has failed", func() bool { st, ok, _ := n.store.AdState(ad); return ok && st.Trouble.Attempts > 0 })
 	n.close()
 	c.setFault(nil)
 
@@ -536,13 +560,14 @@ func TestFalseAnnounceDoesNotSuppressTheTrueOne(t *testing.T) {
 	n := openNode(t, vfs.NewMem(), c)
 	evil, good := "/ip4/127.0.0.1/tcp/666/http", "/ip4/127.0.0.1/tcp/1/http"
 	dialled := make(chan struct{})
+	said := sync.OnceFunc(func() { close(dialled) })
 	n.i.cfg.Dial = func(ai peer.AddrInfo) (Publisher, error) {
 		for _, a := range ai.Addrs {
 			if a.String() == good {
 				return FromSource(ai.ID, c), nil
 			}
 		}
-		close(dialled)
+		said()
 		return silent{FromSource(ai.ID, c)}, nil
 	}
 	if err := n.i.Notify(peer.AddrInfo{ID: c.id(), Addrs: parseAddrs([]string{evil})}, c.head); err != nil {

@@ -1,13 +1,19 @@
 package ingest
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signpost-index/signpost/store"
+)
 
 type metrics struct {
-	adsApplied, adsRejected, adsSkippedFrozen prometheus.Counter
-	multihashes, multihashesSkipped           prometheus.Counter
-	bytesFetched                              prometheus.Counter
-	syncsDone, syncsFailed                    prometheus.Counter
-	syncSeconds                               prometheus.Histogram
+	ads                             *prometheus.CounterVec // by verdict
+	adsDelayed, adsKnown, gaps      prometheus.Counter
+	multihashes, multihashesSkipped prometheus.Counter
+	bytesFetched                    prometheus.Counter
+	syncsDone, syncsFailed          prometheus.Counter
+	syncSeconds                     prometheus.Histogram
+	stageSeconds                    *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -19,21 +25,31 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return c
 	}
 	m := &metrics{
-		adsApplied:         counter("signpost_ingest_ads_applied_total", "Advertisements applied."),
-		adsRejected:        counter("signpost_ingest_ads_rejected_total", "Advertisements rejected for good."),
-		adsSkippedFrozen:   counter("signpost_ingest_ads_skipped_frozen_total", "Content advertisements whose entries were left alone because the node is frozen."),
+		ads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signpost_ingest_ads_total", Help: "Advertisements that got their verdict.",
+		}, []string{"verdict"}),
+		adsDelayed:         counter("signpost_ingest_ads_delayed_total", "Failed tries of an advertisement that will be tried again."),
+		adsKnown:           counter("signpost_ingest_ads_known_total", "Advertisements not fetched because the same one stands as part of another publisher's chain."),
+		gaps:               counter("signpost_ingest_gaps_total", "Walks back along a chain that ended at a missing or undecodable advertisement."),
 		multihashes:        counter("signpost_ingest_multihashes_total", "Multihashes taken from entries."),
 		multihashesSkipped: counter("signpost_ingest_multihashes_skipped_total", "Multihashes dropped because they do not decode or are out of bounds."),
 		bytesFetched:       counter("signpost_ingest_fetched_bytes_total", "Bytes of blocks fetched from publishers."),
-		syncsDone:          counter("signpost_ingest_syncs_done_total", "Syncs that reached the publisher's head."),
-		syncsFailed:        counter("signpost_ingest_syncs_failed_total", "Syncs that ended with an error."),
+		syncsDone:          counter("signpost_ingest_syncs_done_total", "Sessions with a publisher that ended without an error."),
+		syncsFailed:        counter("signpost_ingest_syncs_failed_total", "Sessions with a publisher that ended with an error."),
 		syncSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "signpost_ingest_sync_seconds", Help: "Duration of a sync.",
+			Name: "signpost_ingest_sync_seconds", Help: "Duration of a session with a publisher.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 4, 10),
 		}),
+		stageSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signpost_ingest_stage_seconds", Help: "Time an advertisement took from one stage to another.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 12),
+		}, []string{"stage"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.syncSeconds)
+		reg.MustRegister(m.syncSeconds, m.stageSeconds, m.ads)
 	}
 	return m
 }
+
+// applied counts an ad with its verdict.
+func (m *metrics) applied(v store.Verdict) { m.ads.WithLabelValues(v.String()).Inc() }

@@ -105,6 +105,7 @@ func TestSyncUnderWayAtAFailureLeavesNoGap(t *testing.T) {
 	}
 	cfg, broken := failing()
 	n := openNodeOn(t, cfg, mayPublish, c)
+	n.i.firstLanes, n.i.maxLanes = 1, 1
 	n.know(c)
 	n.run()
 	<-held

@@ -21,6 +21,7 @@ type local struct {
 
 func (l local) ID() peer.ID               { return l.id }
 func (l local) Addr() multiaddr.Multiaddr { return nil }
-func (l local) Block(ctx context.Context, c cid.Cid, _ ipnisync.Hint) ([]byte, error) {
-	return l.Source.Block(ctx, c)
+func (l local) Fetch(ctx context.Context, c cid.Cid, _ ipnisync.Hint, _ *ipnisync.Budget) (ipnisync.Block, error) {
+	b, err := l.Source.Block(ctx, c)
+	return ipnisync.Block{Bytes: b}, err
 }

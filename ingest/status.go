@@ -186,6 +186,10 @@ func (e *statusEntry) applied() {
 	})
 }
 
+func (e *statusEntry) failed() {
+	e.with(func(s *SyncStatus) { s.Processing.ErrorCount++ })
+}
+
 func (e *statusEntry) chunk(bytes, mhs int) {
 	e.with(func(s *SyncStatus) {
 		s.Download.BytesDownloaded += int64(bytes)

@@ -8,7 +8,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 
 	"github.com/signpost-index/signpost/store"
 )
@@ -17,66 +16,37 @@ import (
 // tried before it is dropped: anybody can announce anybody.
 const strangerTries = 4
 
-// maxNotices bounds the announces one sync answers for; of more, the oldest are
-// reported as failed, so that they can be made again.
-const maxNotices = 64
-
-// notice is one announce, as Notify got it.
-type notice struct {
-	addrs []multiaddr.Multiaddr
-	head  cid.Cid
-}
-
-// target is what a worker is asked to reach: the signed head, whatever was
-// announced. Waiting targets are merged, never replaced, since an announce may
-// come from anybody: a false one must not push a true one aside.
-type target struct {
-	addrs    []multiaddr.Multiaddr // of all announces, each once, oldest first
-	notices  []notice
-	depth    int
-	resync   bool
-	explicit bool
-	// announcedFirst prefers the announced addresses to those known. The first
-	// try does not, so that a stranger's announce costs a known publisher
-	// nothing; a second one does, as a publisher may have moved and left an
-	// old head behind.
-	announcedFirst bool
-}
-
-// merge adds a newer target to t and returns the announces there is no room for.
-func (t *target) merge(newer target) (over []notice) {
-	t.addrs = mergeAddrs(t.addrs, newer.addrs)
-	t.addrs = t.addrs[:min(len(t.addrs), maxAnnouncedAddrs)]
-	t.notices = append(t.notices, newer.notices...)
-	if n := len(t.notices) - maxNotices; n > 0 {
-		over, t.notices = t.notices[:n:n], t.notices[n:]
-	}
-	if newer.explicit {
-		t.explicit, t.depth, t.resync = true, newer.depth, newer.resync
-	}
-	return over
-}
-
-// heads are the announced CIDs, for the log.
-func (t *target) heads() []cid.Cid {
-	var out []cid.Cid
-	for _, n := range t.notices {
-		out = append(out, n.head)
-	}
-	return out
-}
-
-// worker syncs one publisher. Its goroutine lives from the first target until
-// nothing is left to do; Ingester.mu guards next, has and explicit.
+// worker works for one publisher. Its goroutine lives from the first target
+// until nothing is left to do, now or later; what waits for its next try is on
+// disk, so a restart finds it again. Between sessions it sleeps.
+//
+//	target ──► session ──► nothing left: gone
+//	  ▲           │ something left at a later time: sleep
+//	  └───────────┘ publisher away: back-off
 type worker struct {
 	i         *Ingester
 	publisher peer.ID
 	ctx       context.Context
 	stop      context.CancelFunc
 	wake      chan struct{} // capacity 1: next was set
-	next      target
-	has       bool
-	explicit  bool // an explicit sync is queued or running
+
+	// Guarded by Ingester.mu.
+	next     target
+	has      bool
+	explicit bool // an explicit sync is queued or running
+
+	// Of the worker's goroutine, or of its session's scanner while one runs.
+	retry retry
+	// reached is set by a session in which an explicit target was done with.
+	reached bool
+
+	// Of the worker's goroutine.
+	pub       *source   // that served last, should no address be known; or nil
+	later     time.Time // when what is left on disk can be tried again
+	left      bool      // something is left
+	held      time.Time // publisher is away: nothing but a target is tried before
+	away      *backoff.ExponentialBackOff
+	awayTries int
 }
 
 func newWorker(i *Ingester, publisher peer.ID) *worker {
@@ -87,6 +57,9 @@ func newWorker(i *Ingester, publisher peer.ID) *worker {
 // put adds to the next target and returns announces there was no room for. The
 // caller holds Ingester.mu.
 func (w *worker) put(t target) (over []notice) {
+	if t.since.IsZero() {
+		t.since = time.Now()
+	}
 	over = w.next.merge(t)
 	w.has = true
 	select {
@@ -96,75 +69,219 @@ func (w *worker) put(t target) (over []notice) {
 	return over
 }
 
-// take returns the next target, what is to be tried again included, or false
-// after removing the worker from the ingester because there is none.
-func (w *worker) take(retry *target) (target, bool) {
+func (w *worker) run() {
+	defer w.stop()
+	for {
+		at, ok := w.due()
+		if !ok {
+			if w.leave() {
+				return
+			}
+			continue
+		}
+		if !w.sleepUntil(at) {
+			w.stopped()
+			return
+		}
+		if _, ok := w.due(); !ok {
+			continue
+		}
+		w.work()
+		if w.ctx.Err() != nil {
+			w.stopped()
+			return
+		}
+	}
+}
+
+// due returns when the worker has something to do; false: never.
+func (w *worker) due() (at time.Time, ok bool) {
+	earlier := func(t time.Time) {
+		if !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
+	if t, waits := w.targetDue(); waits {
+		earlier(t)
+	}
+	if w.left {
+		t := w.later
+		if w.held.After(t) {
+			t = w.held
+		}
+		earlier(t)
+	}
+	return at, ok
+}
+
+// targetDue returns when a target can be tried. One that failed is not tried
+// again within RetryMin, however often it is announced.
+func (w *worker) targetDue() (time.Time, bool) {
+	w.i.mu.Lock()
+	has := w.has
+	w.i.mu.Unlock()
+	switch {
+	case has && w.retry.waiting:
+		return w.retry.failed.Add(w.i.cfg.RetryMin), true
+	case has:
+		return time.Time{}, true
+	case w.retry.waiting:
+		return w.retry.at, true
+	}
+	return time.Time{}, false
+}
+
+// wantsTarget says whether a target is due.
+func (w *worker) wantsTarget() bool {
+	at, ok := w.targetDue()
+	return ok && !time.Now().Before(at)
+}
+
+// takeTarget returns the target that is due, what is to be tried again included.
+func (w *worker) takeTarget() (target, bool) {
+	if !w.wantsTarget() {
+		return target{}, false
+	}
+	var t target
+	if w.retry.waiting {
+		t, w.retry.waiting = w.retry.target, false
+	}
 	w.i.mu.Lock()
 	defer w.i.mu.Unlock()
 	select {
 	case <-w.wake:
 	default:
 	}
-	var t target
-	if retry != nil {
-		t = *retry
-	}
 	if w.has {
 		w.i.failed(w.publisher, t.merge(w.next))
 		w.next, w.has = target{}, false
-		return t, true
 	}
-	if retry != nil {
-		return t, true
+	return t, true
+}
+
+// targetFailed decides what becomes of a target that was not reached.
+func (w *worker) targetFailed(t target, err error) {
+	r := &w.retry
+	if r.delays == nil {
+		r.delays = w.i.newBackoff(w.i.cfg.RetryMin, w.i.cfg.RetryMax)
+	}
+	r.tries++
+	w.i.failed(w.publisher, t.notices)
+	if w.giveUp(err, r.tries) {
+		w.i.log.Warn("sync given up", "publisher", w.publisher, "heads", t.heads(), "tries", r.tries, "err", err)
+		w.targetDone(t)
+		return
+	}
+	delay := r.delays.NextBackOff()
+	w.i.log.Warn("sync will be tried again", "publisher", w.publisher, "heads", t.heads(), "in", delay, "err", err)
+	t.announcedFirst = !t.announcedFirst
+	r.target, r.waiting = t, true
+	r.failed = time.Now()
+	r.at = r.failed.Add(delay)
+}
+
+// targetDone ends a target that was reached or given up.
+func (w *worker) targetDone(t target) {
+	w.retry = retry{}
+	w.reached = w.reached || t.explicit
+	for _, n := range t.notices {
+		w.i.forgetAnnounce(w.publisher, n.head)
+	}
+}
+
+// giveUp decides whether a failed target is dropped rather than tried again. A
+// publisher with progress or pending ads is never given up: its next try
+// comes with back-off. Its announce of a foreign CID is.
+func (w *worker) giveUp(err error, tries int) bool {
+	if errors.Is(err, ErrNotInChain) {
+		return tries >= strangerTries
+	}
+	if isOurs(err) {
+		return false
+	}
+	if errors.Is(err, ErrUnknownPublisher) {
+		return true
+	}
+	if w.i.cfg.Allow != nil && w.i.cfg.Allow(w.publisher) != nil {
+		return true
+	}
+	return w.stranger() && tries >= strangerTries
+}
+
+// stranger says whether the publisher never showed a valid head. Nothing but
+// the announce itself is written about strangers: anybody can announce any
+// number of them.
+func (w *worker) stranger() bool {
+	p := w.i.cfg.Store.Progress(w.publisher)
+	return !p.Mark.Ad.Defined() && p.Pending == 0 && p.AppliedCount == 0 &&
+		len(w.i.cfg.Store.PublisherAddrs(w.publisher)) == 0
+}
+
+// work runs one session and notes what is left.
+func (w *worker) work() {
+	seats := w.i.seats
+	if w.stranger() {
+		seats = w.i.guests
+	}
+	seat, err := seats.take(w.ctx)
+	if err != nil {
+		return
+	}
+	defer seat.leave()
+	start := time.Now()
+	out := w.i.newSession(w, seat).run(w.ctx)
+	if w.ctx.Err() != nil {
+		return
+	}
+	w.i.metrics.syncSeconds.Observe(time.Since(start).Seconds())
+	w.left, w.later = out.left, out.next
+	w.note(out)
+	if w.reached && !out.interrupted {
+		w.reached = false
+		w.i.mu.Lock()
+		w.explicit = w.has && w.next.explicit
+		w.i.mu.Unlock()
+	}
+}
+
+// note counts how the session ended and holds a publisher that is away.
+func (w *worker) note(out outcome) {
+	if out.err == nil {
+		w.i.metrics.syncsDone.Inc()
+		w.away, w.awayTries, w.held = nil, 0, time.Time{}
+		return
+	}
+	w.i.metrics.syncsFailed.Inc()
+	if !w.stranger() && !errors.Is(out.err, store.ErrFailed) && !errors.Is(out.err, store.ErrClosed) {
+		if err := w.i.cfg.Store.SetError(w.publisher, out.err.Error(), time.Now()); err != nil {
+			w.i.log.Warn("error of publisher not noted", "publisher", w.publisher, "err", err)
+		}
+	}
+	if !out.away {
+		return
+	}
+	if w.away == nil {
+		w.away = w.i.newBackoff(w.i.cfg.RetryMin, w.i.cfg.RetryMax)
+	}
+	w.awayTries++
+	delay := w.away.NextBackOff()
+	w.held = time.Now().Add(delay)
+	w.i.log.Warn("session ended early", "publisher", w.publisher, "in", delay, "tries", w.awayTries, "err", out.err)
+}
+
+// leave removes the worker from the ingester unless a target came meanwhile.
+func (w *worker) leave() bool {
+	w.i.mu.Lock()
+	defer w.i.mu.Unlock()
+	if w.has {
+		return false
 	}
 	delete(w.i.workers, w.publisher)
-	return target{}, false
+	return true
 }
 
-func (w *worker) run() {
-	defer w.stop()
-	delays := w.newBackoff()
-	var retry *target
-	tries := 0
-	for {
-		t, ok := w.take(retry)
-		if !ok {
-			return
-		}
-		retry = nil
-		err := w.sync(t)
-		if w.ctx.Err() != nil {
-			w.leave()
-			return
-		}
-		if err == nil {
-			tries = 0
-			delays = w.newBackoff()
-			w.done(t)
-			continue
-		}
-		tries++
-		w.i.failed(w.publisher, t.notices)
-		if w.giveUp(err, tries) {
-			w.i.log.Warn("sync given up", "publisher", w.publisher, "heads", t.heads(), "tries", tries, "err", err)
-			w.done(t)
-			tries = 0
-			delays = w.newBackoff()
-			continue
-		}
-		delay := delays.NextBackOff()
-		w.i.log.Warn("sync will be tried again", "publisher", w.publisher, "heads", t.heads(), "in", delay, "err", err)
-		if !w.pause(min(delay, w.i.cfg.RetryMin), nil) || !w.pause(delay-w.i.cfg.RetryMin, w.wake) {
-			w.leave()
-			return
-		}
-		t.announcedFirst = !t.announcedFirst
-		retry = &t
-	}
-}
-
-// leave removes a stopped worker; what was queued behind the stop starts anew.
-func (w *worker) leave() {
+// stopped removes a stopped worker; what was queued behind the stop starts anew.
+func (w *worker) stopped() {
 	w.i.mu.Lock()
 	delete(w.i.workers, w.publisher)
 	t, again := w.next, w.has
@@ -177,87 +294,47 @@ func (w *worker) leave() {
 	}
 }
 
-func (w *worker) done(t target) {
-	if t.explicit {
-		w.i.mu.Lock()
-		w.explicit = w.has && w.next.explicit
-		w.i.mu.Unlock()
+// sleepUntil waits until at or until there is a new target, whichever is
+// earlier; false means the worker was stopped.
+func (w *worker) sleepUntil(at time.Time) bool {
+	for {
+		d := time.Until(at)
+		if d <= 0 {
+			return w.ctx.Err() == nil
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-w.wake:
+		case <-w.ctx.Done():
+		}
+		timer.Stop()
+		if w.ctx.Err() != nil {
+			return false
+		}
+		if t, ok := w.due(); ok {
+			at = t
+		}
 	}
 }
 
-func (w *worker) newBackoff() *backoff.ExponentialBackOff {
+func (i *Ingester) newBackoff(first, most time.Duration) *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = w.i.cfg.RetryMin
-	b.MaxInterval = w.i.cfg.RetryMax
+	b.InitialInterval = first
+	b.MaxInterval = most
 	b.Multiplier = 2
 	b.Reset()
 	return b
 }
 
-// pause waits for the delay, or for early; false means the worker was stopped.
-func (w *worker) pause(d time.Duration, early <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-early:
-	case <-w.ctx.Done():
-		return false
-	}
-	return true
+// isOurs tells a fault of this node from one of a publisher.
+func isOurs(err error) bool {
+	return errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrClosed)
 }
 
-// giveUp decides whether a failed sync is dropped rather than tried again. A
-// publisher with progress or pending ads is never given up: its next try
-// comes with back-off. Its announce of a foreign CID is.
-func (w *worker) giveUp(err error, tries int) bool {
-	if errors.Is(err, ErrNotInChain) {
-		return tries >= strangerTries
+// forgetAnnounce drops an announce from the disk once it was looked at.
+func (i *Ingester) forgetAnnounce(publisher peer.ID, head cid.Cid) {
+	if err := i.cfg.Store.DropAnnounced(publisher, head); err != nil && !errors.Is(err, store.ErrClosed) {
+		i.log.Warn("announce not forgotten", "publisher", publisher, "head", head, "err", err)
 	}
-	if errors.Is(err, store.ErrFailed) || errors.Is(err, store.ErrNoSpace) {
-		return false // a fault of ours
-	}
-	if errors.Is(err, ErrUnknownPublisher) {
-		return true
-	}
-	if w.i.cfg.Allow != nil && w.i.cfg.Allow(w.publisher) != nil {
-		return true
-	}
-	return w.stranger() && tries >= strangerTries
-}
-
-// stranger says whether the publisher never showed a valid head. Nothing is
-// written about strangers: anybody can announce any number of them.
-func (w *worker) stranger() bool {
-	p := w.i.cfg.Store.Progress(w.publisher)
-	return !p.Mark.Ad.Defined() && p.Pending == 0 && p.AppliedCount == 0 &&
-		len(w.i.cfg.Store.PublisherAddrs(w.publisher)) == 0
-}
-
-// sync runs one sync within the bound on syncs at once.
-func (w *worker) sync(t target) error {
-	select {
-	case w.i.slots <- struct{}{}:
-	case <-w.ctx.Done():
-		return w.ctx.Err()
-	}
-	defer func() { <-w.i.slots }()
-	start := time.Now()
-	err := w.i.syncOnce(w.ctx, w.publisher, t)
-	if w.ctx.Err() != nil {
-		return err
-	}
-	w.i.metrics.syncSeconds.Observe(time.Since(start).Seconds())
-	if err != nil {
-		w.i.metrics.syncsFailed.Inc()
-		if w.stranger() {
-			return err
-		}
-		if serr := w.i.cfg.Store.SetError(w.publisher, err.Error(), time.Now()); serr != nil {
-			return errors.Join(err, serr)
-		}
-		return err
-	}
-	w.i.metrics.syncsDone.Inc()
-	return nil
 }

@@ -18,8 +18,10 @@ import (
 // been written once. So is one begun before the store failed and recovered: its
 // Put and Commit give ErrFailed.
 //
-// An AdWriter is used by one goroutine. There is one writer a publisher at a
-// time; writers of different publishers may write the same record.
+// An AdWriter is used by one goroutine. Any number of them may be at work at a
+// time, also for ads of one publisher, which may be committed in any order: but
+// only one for an ad, and only one for a record among those of a publisher.
+// Writers of different publishers may write the same record.
 type AdWriter struct {
 	s    *Store
 	life uint64 // of the store, when the ad was begun
@@ -202,11 +204,12 @@ func (w *AdWriter) check(e Effect) error {
 func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	now := time.Now()
 	ad := w.ad
-	c := &change{tx: t, ad: ad, again: ad.Pos <= t.passed(ad.Publisher)}
+	c := &change{tx: t, ad: ad, again: ad.Pos <= t.peek(ad.Publisher).mark.Pos}
 	if err := c.loadRecord(); err != nil {
 		return err
 	}
-	if err := t.done(ad.Publisher, ad.AdRef, now); err != nil {
+	known, err := t.done(ad.Publisher, ad.AdRef, now)
+	if err != nil {
 		return err
 	}
 	pub, err := t.makeNumber(ad.Publisher)
@@ -217,7 +220,11 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	if err != nil {
 		return err
 	}
-	c.counted = ok && prior.verdict == Applied && prior.publisher == pub
+	others, err := t.standsForOther(pub, ad.Ad, prior)
+	if err != nil {
+		return err
+	}
+	c.counted = ok && prior.verdict == Applied && prior.publisher == pub || others && known
 	if err := c.changeRecord(w, e); err != nil {
 		return err
 	}
@@ -230,6 +237,9 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 		return err
 	}
 	if err := t.dropCursor(ad.Publisher, ad.Pos); err != nil {
+		return err
+	}
+	if err := t.dropAgain(ad.Publisher, ad.Pos); err != nil || others {
 		return err
 	}
 	return t.setLedger(ad.Ad, ledgerRow{pub, ad.Pos, e.Verdict, now, e.Reason})

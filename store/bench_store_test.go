@@ -70,11 +70,26 @@ type storeWriter struct {
 	ref       AdRef
 }
 
-func (w *storeWriter) begin(ad uint64) (err error) {
+func (w *storeWriter) begin(ad uint64) error {
+	return w.beginRef(ad, AdRef{Ad: benchCID(ad), Prev: w.prev.Ad, Pos: w.prev.Pos + 1})
+}
+
+// writeRef writes the ad named ref.
+func (w *storeWriter) writeRef(ad uint64, ref AdRef, mhs []multihash.Multihash) error {
+	if err := w.beginRef(ad, ref); err != nil {
+		return err
+	}
+	if err := w.put(mhs); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func (w *storeWriter) beginRef(ad uint64, ref AdRef) (err error) {
 	for i := range uint64(benchContextBytes / 8) {
 		binary.LittleEndian.PutUint64(w.ctx[8*i:], mix(1<<60+4*ad+i))
 	}
-	w.ref = AdRef{Ad: benchCID(ad), Prev: w.prev.Ad, Pos: w.prev.Pos + 1}
+	w.ref = ref
 	w.w, err = w.s.Begin(Ad{AdRef: w.ref, Publisher: w.publisher, Provider: w.publisher,
 		ContextID: w.ctx[:], Metadata: benchMetadata})
 	return err

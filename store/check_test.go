@@ -58,6 +58,22 @@ func TestCheckNamesDamagedRows(t *testing.T) {
 			w.pending = 3
 			return s.db.Set(peerKey(prefixProgress, "pub"), w.encode(), pebble.NoSync)
 		}, `row "m\x03pub"`},
+		"walk below the mark": {func(s *Store) error {
+			return s.db.Set(peerPosKey(prefixScan, "pub", 20), scanRow{next: testCID(1)}.encode(), pebble.NoSync)
+		}, `row "s\x03pub`},
+		"walk that is not counted": {func(s *Store) error {
+			return s.db.Set(peerPosKey(prefixScan, "pub", 1<<40), scanRow{next: testCID(1)}.encode(), pebble.NoSync)
+		}, `row "s\x03pub`},
+		"waits twice": {func(s *Store) error {
+			ref := AdRef{Ad: testCID(1), Pos: 1 << 40}
+			if err := s.AddPending("pub", []AdRef{ref}); err != nil {
+				return err
+			}
+			return s.db.Set(peerPosKey(prefixAgain, "pub", ref.Pos), refRow{ad: ref.Ad}.encode(), pebble.NoSync)
+		}, `row "o\x03pub`},
+		"announced head without a CID": {func(s *Store) error {
+			return s.db.Set(peerKey(prefixAnnounced, "pub"), []byte{0, 0, 0}, pebble.NoSync)
+		}, `row "j\x03pub`},
 		"is too many": {func(s *Store) error { return s.db.Set([]byte("?"), nil, pebble.NoSync) }, `row "?"`},
 		"no count":    {func(s *Store) error { return s.db.Delete([]byte(keyTotals), pebble.NoSync) }, `row "u"`},
 	} {

@@ -48,10 +48,14 @@ func appendPos(b []byte, pos Position) []byte {
 }
 
 func appendTime(b []byte, t time.Time) []byte {
+	return binary.AppendVarint(b, nanos(t))
+}
+
+func nanos(t time.Time) int64 {
 	if t.IsZero() {
-		return binary.AppendVarint(b, 0)
+		return 0
 	}
-	return binary.AppendVarint(b, t.UnixNano())
+	return t.UnixNano()
 }
 
 func appendBool(b []byte, v bool) []byte {

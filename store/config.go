@@ -43,9 +43,11 @@ type Config struct {
 	maxFound         int           // tests lower it
 	maxRegistered    int           // tests lower it
 	minReclaim       uint64        // tests lower it
+	moveRows         int           // tests lower it
 	logBytes         int64         // tests lower it
 	healMin, healMax time.Duration // tests change them
 	onReclaimed      func()        // tests wait for a pass that began by itself
+	onMoved          func()        // tests wait for marks that were on their way
 }
 
 // Defaults of Config.
@@ -86,6 +88,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.minReclaim == 0 {
 		c.minReclaim = minReclaim
+	}
+	if c.moveRows == 0 {
+		c.moveRows = moveRows
 	}
 	if c.healMin == 0 {
 		c.healMin, c.healMax = healMin, healMax

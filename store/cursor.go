@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -34,7 +33,15 @@ func (w *AdWriter) PutTo(mhs []multihash.Multihash, cursor []byte) error {
 	defer w.s.exit()
 	row := cursorRow{ad: w.ad.Ad, id: w.id, first: w.min, puts: w.puts, cursor: cursor}
 	_, err := w.s.update(func(t *tx) error {
-		return t.set(peerPosKey(prefixCursor, w.ad.Publisher, w.ad.Pos), row.encode())
+		key := peerPosKey(prefixCursor, w.ad.Publisher, w.ad.Pos)
+		known, err := t.has(key)
+		if err != nil {
+			return err
+		}
+		if !known {
+			t.after(func() { t.s.cursors++ })
+		}
+		return t.set(key, row.encode())
 	})
 	if err != nil {
 		return fmt.Errorf("remember how far ad %s is put: %w", w.ad.Ad, err)
@@ -56,11 +63,11 @@ func (w *AdWriter) Resume() (cursor []byte, err error) {
 	if checkRecord(w.ad) != nil {
 		return nil, nil
 	}
-	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
-	t := &tx{s: w.s, b: w.s.db.NewIndexedBatch()} // reads, and is thrown away
-	cursor, err = t.resume(w)
-	if err = errors.Join(err, t.b.Close()); err != nil {
+	err = w.s.look(func(t *tx) (err error) {
+		cursor, err = t.resume(w)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("resume ad %s: %w", w.ad.Ad, err)
 	}
 	return cursor, nil
@@ -89,11 +96,15 @@ func (t *tx) resume(w *AdWriter) ([]byte, error) {
 
 // dropCursor forgets how far an ad was put.
 func (t *tx) dropCursor(pub peer.ID, pos Position) error {
+	if t.s.cursors == 0 { // as with small ads
+		return nil
+	}
 	key := peerPosKey(prefixCursor, pub, pos)
 	ok, err := t.has(key)
 	if err != nil || !ok {
 		return err
 	}
+	t.after(func() { t.s.cursors-- })
 	return t.delete(key)
 }
 
@@ -104,10 +115,17 @@ func (t *tx) dropCursors(pub peer.ID, to Position) error {
 		keys = append(keys, slices.Clone(k))
 		return nil
 	})
+	t.after(func() { t.s.cursors -= len(keys) })
 	for _, k := range keys {
 		if err == nil {
 			err = t.delete(k)
 		}
 	}
 	return err
+}
+
+// loadCursors counts the rows.
+func (s *Store) loadCursors() error {
+	s.cursors = 0
+	return scanPrefix(s.db, []byte{prefixCursor}, func(_, _ []byte) error { s.cursors++; return nil })
 }

@@ -39,10 +39,10 @@
 //
 //  10. A large ad whose writer used PutTo is resumed where it was (cursor.go).
 //
-// What it leaves to others: one AdWriter a publisher at a time; positions that
-// grow along a chain; verifying ads; when to freeze. Not promised: an ad
-// rejected or skipped after some Puts may leave these behind when it had joined
-// older ads in order.
+// What it leaves to others: one AdWriter at a time for an ad, and for a record
+// among those of a publisher; positions that grow along a chain; verifying ads;
+// when to freeze. Not promised: an ad rejected or skipped after some Puts may
+// leave these behind when it had joined older ads in order.
 //
 // # Words
 //
@@ -59,7 +59,7 @@
 //	changes ─┤                      ├─► rows      a Pebble database without a log
 //	Puts ────┘                      └─► postings  keyed hash → record IDs
 //
-// The directory holds FORMAT, one line "signpost-store 3\n": the number of the
+// The directory holds FORMAT, one line "signpost-store 4\n": the number of the
 // layout, written before anything else is made; and rows/, postings/ and log/.
 // A directory with a higher number is refused untouched, as is one made with
 // another Config.Secret, which keys the hashes.
@@ -122,14 +122,29 @@
 // bytes beside its context ID and metadata, and 18 in its context row.
 //
 //	publishers
-//	        ┌───┬──────┐                           ┌─────┬──────┬─────┬──────┬───────┬─────────┬───────┐
-//	progress│ m │ peer │                           │ cid │ prev │ pos │ time │ above │ pending │ tombs │
-//	        └───┴──────┘                           └─────┴──────┴─────┴──────┴───────┴─────────┴───────┘
-//	                                                 the mark                  counts, int
+//	        ┌───┬──────┐                           ┌─────┬──────┬─────┬──────┬───────┬─────────┬───────┬───────┬───────┐
+//	progress│ m │ peer │                           │ cid │ prev │ pos │ time │ above │ pending │ tombs │ again │ scans │
+//	        └───┴──────┘                           └─────┴──────┴─────┴──────┴───────┴─────────┴───────┴───────┴───────┘
+//	                                                 the mark                  counts, int; the last two only if one is not 0
 //	        ┌───┬──────┬──────┐                    ┌─────┬──────┐
-//	above   │ a │ peer │ pos8 │ done above the     │ cid │ prev │
-//	pending │ w │ peer │ pos8 │ mark; known, not   └─────┴──────┘
-//	        └───┴──────┴──────┘ done
+//	above   │ a │ peer │ pos8 │ done above mark    │ cid │ prev │
+//	        └───┴──────┴──────┘                    └─────┴──────┘
+//	        ┌───┬──────┬──────┐                    ┌─────┬──────┬─────────┐
+//	pending │ w │ peer │ pos8 │ known, not done    │ cid │ prev │ trouble │
+//	again   │ o │ peer │ pos8 │ to be done again   └─────┴──────┴─────────┘
+//	        └───┴──────┴──────┘
+//	        ┌───┬──────┬──────┐                    ┌─────┬─────────┐
+//	scan    │ s │ peer │ pos8 │ a walk goes on     │ cid │ trouble │
+//	        └───┴──────┴──────┘ here               └─────┴─────────┘
+//	        ┌───┬──────┐                           ┌─────┬──────┬──────────────┐
+//	announ- │ j │ peer │                           │ cid │ time │ list of text │
+//	ced     └───┴──────┘                           └─────┴──────┴──────────────┘
+//	                                                 head         addresses
+//
+//	                         ┌──────────────┬────────────┬───────────┬─────────────┐
+//	trouble is nothing, or   │ attempts int │ since time │ next time │ reason text │
+//	                         └──────────────┴────────────┴───────────┴─────────────┘
+//
 //	        ┌───┬──────┬──────┐                    ┌─────┬────────┬───────────┬──────────┬──────────────┐
 //	cursor  │ h │ peer │ pos8 │                    │ cid │ id int │ first pos │ puts int │ cursor bytes │
 //	        └───┴──────┴──────┘                    └─────┴────────┴───────────┴──────────┴──────────────┘
@@ -170,7 +185,7 @@
 //
 // # Errors
 //
-// ErrFrozen, ErrNoSpace, ErrClosed, ErrNewerFormat, ErrInUse, ErrFailed,
-// ErrCorrupt, ErrInvalid, ErrConflict; what each leaves behind is said where it is
-// declared.
+// ErrFrozen, ErrNoSpace, ErrFull, ErrClosed, ErrNewerFormat, ErrOldFormat,
+// ErrInUse, ErrFailed, ErrCorrupt, ErrInvalid, ErrConflict; what each leaves
+// behind is said where it is declared.
 package store

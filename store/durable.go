@@ -131,14 +131,19 @@ func (y *syncer) run() {
 		default:
 		}
 		y.s.wakeReclaim()
+		y.s.wakeMove()
 	}
 }
 
 // wrote counts bytes that went to the log.
 func (y *syncer) wrote(n int) {
-	if y.unsynced.Add(int64(n)) < y.s.cfg.SyncBytes {
-		return
+	if y.unsynced.Add(int64(n)) >= y.s.cfg.SyncBytes {
+		y.soon()
 	}
+}
+
+// soon has the syncer sync without waiting for its time.
+func (y *syncer) soon() {
 	select {
 	case y.kick <- struct{}{}:
 	default:
@@ -214,7 +219,10 @@ func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
 
 // stop ends the background work for good and wakes all who wait.
 func (y *syncer) stop() (err error) {
-	if y.snap != nil {
+	y.reading.RLock()
+	running := y.snap != nil // false after a failure that was not recovered from
+	y.reading.RUnlock()
+	if running {
 		err = y.suspend()
 	}
 	y.mu.Lock()
@@ -281,6 +289,11 @@ func (s *Store) WaitDurable(ctx context.Context, seq Seq) error {
 		}
 	}
 }
+
+// SyncSoon has all commits made before the call made durable as soon as the disk
+// allows, and does not wait for it. Callers that then use WaitDurable share a
+// sync with all who commit while the one before it is under way.
+func (s *Store) SyncSoon() { s.syncer.soon() }
 
 // Sync makes all commits made before the call durable.
 func (s *Store) Sync() error {

@@ -16,13 +16,19 @@ import (
 )
 
 // FormatNumber is the layout this code writes. A directory with a higher
-// number is refused with ErrNewerFormat and left as it is; one with a lower
-// number would be converted at Open, but there is none yet.
+// number is refused with ErrNewerFormat and left as it is.
 //
 //	1  one database with postings as one Merge key a multihash; never released
 //	2  rows, postings and log apart; never released
 //	3  records and ledger entries under numbers and hashes
-const FormatNumber = 3
+//	4  walks, troubles, ads to be applied again, announced heads; else as 3
+//
+// A directory of format 3 is one of format 4 without any of these: Open changes
+// the number and nothing else.
+const FormatNumber = 4
+
+// oldestFormat is the lowest number that is taken.
+const oldestFormat = 3
 
 // formatFile stands beside Pebble's files and is written before them, so that
 // a directory without it but with a database is not ours.
@@ -40,7 +46,7 @@ func checkFormat(fsys vfs.FS, dir string) (exists bool, err error) {
 		return false, checkNoDatabase(fsys, dir)
 	case err != nil:
 		return false, fmt.Errorf("open store %s: %w", dir, err)
-	case number < FormatNumber:
+	case number < oldestFormat:
 		return true, fmt.Errorf("open store %s: format %d of a development version: remove the directory, publishers' chains are fetched again: %w", dir, number, ErrOldFormat)
 	case number > FormatNumber:
 		return true, fmt.Errorf("open store %s: format %d, this program knows up to %d: %w", dir, number, FormatNumber, ErrNewerFormat)
@@ -98,6 +104,15 @@ func writeFormat(fsys vfs.FS, dir string) error {
 		return err
 	}
 	return syncDir(fsys, dir)
+}
+
+// upgradeFormat writes the number of this code where an older one stands.
+func upgradeFormat(fsys vfs.FS, dir string) error {
+	number, err := readFormat(fsys, dir)
+	if err != nil || number == FormatNumber {
+		return err
+	}
+	return writeFormat(fsys, dir)
 }
 
 // makeDir makes dir and its parents, each synced into the one above.

@@ -50,13 +50,62 @@ func TestNewerFormatIsRefusedAndLeftAlone(t *testing.T) {
 	if err := openTest(t, fs).Close(); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, fs, "data/FORMAT", "signpost-store 4\n")
+	writeFile(t, fs, "data/FORMAT", "signpost-store 5\n")
 	before := contents(t, fs, "data")
-	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 4") {
+	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 5") {
 		t.Errorf("open: %v, want ErrNewerFormat that names the format", err)
 	}
 	if after := contents(t, fs, "data"); !maps.Equal(before, after) {
 		t.Errorf("files were %v, are %v", before, after)
+	}
+}
+
+func TestOlderFormatThatIsNotReadIsRefusedAndLeftAlone(t *testing.T) {
+	fs := vfs.NewMem()
+	if err := openTest(t, fs).Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, fs, "data/FORMAT", "signpost-store 2\n")
+	before := contents(t, fs, "data")
+	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrOldFormat) || !strings.Contains(err.Error(), "format 2") {
+		t.Errorf("open: %v, want ErrOldFormat that names the format", err)
+	}
+	if after := contents(t, fs, "data"); !maps.Equal(before, after) {
+		t.Errorf("files were %v, are %v", before, after)
+	}
+}
+
+// TestFormat3IsTakenAsItIs: a directory of format 3 gets the new number once
+// nothing refuses it any more, and has what it had.
+func TestFormat3IsTakenAsItIs(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := openTest(t, fs)
+	c := newChain("pub", "prov")
+	write(t, s, c.ad("a", "m"), content, testMH(1))
+	if err := errors.Join(s.AddPending("pub", []AdRef{c.next(), c.next()}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, fs, "data/FORMAT", "signpost-store 3\n")
+	other := testConfig(fs)
+	other.Secret = []byte("another")
+	if _, err := Open(other); !errors.Is(err, ErrOtherSecret) {
+		t.Errorf("open with another secret: %v", err)
+	}
+	if n, err := readFormat(fs, "data"); n != 3 || err != nil {
+		t.Errorf("after a refusal: format %d, %v", n, err)
+	}
+	s = openTest(t, fs)
+	if n, err := readFormat(fs.CrashClone(vfs.CrashCloneCfg{}), "data"); n != FormatNumber || err != nil {
+		t.Errorf("after a crash: format %d, %v", n, err)
+	}
+	if err := s.SetTrouble("pub", c.prev, Trouble{Attempts: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Progress("pub"); p.Mark.Pos != 10 || p.Pending != 2 || found(t, s, testMH(1))["a"] != "m" {
+		t.Errorf("progress %+v", p)
+	}
+	if err := checkInvariants(s); err != nil {
+		t.Error(err)
 	}
 }
 

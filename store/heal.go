@@ -186,8 +186,9 @@ func (s *Store) reopen(cause error) error {
 	s.recovered = make(chan struct{})
 	s.metrics.failed.Set(0)
 	s.metrics.recoveries.Inc()
-	s.cfg.Logger.Info("reopened store", "dir", s.cfg.Dir, "publishers", len(s.publishers), "records", s.totals.records,
-		"mhs", s.totals.postings, "frozen", s.frozen.Load(), "lost", lost, "elapsed", time.Since(start))
+	publishers, t := s.sizes()
+	s.cfg.Logger.Info("reopened store", "dir", s.cfg.Dir, "publishers", publishers, "records", t.records,
+		"mhs", t.postings, "frozen", s.frozen.Load(), "lost", lost, "elapsed", time.Since(start))
 	return nil
 }
 

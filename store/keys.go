@@ -20,11 +20,14 @@ const (
 	prefixProvider   = 'g' // g peer                registry entry, by provider
 	prefixCursor     = 'h' // h peer pos8           how far the entries of an ad in work are put, by publisher
 	prefixRecord     = 'i' // i id8                 record, or the record a generation belongs to, by record ID
+	prefixAnnounced  = 'j' // j peer                newest head announced and not looked at, by publisher
 	prefixContext    = 'k' // k num4 hash12         record ID of (provider, context)
 	prefixLedger     = 'l' // l hash12              what became of an advertisement, by its CID
 	prefixProgress   = 'm' // m peer                contiguous mark and counts, by publisher
+	prefixAgain      = 'o' // o peer pos8           ad to be applied although it has a verdict, by publisher
 	prefixNumber     = 'p' // p peer                number of a peer
 	prefixPeer       = 'q' // q num4                peer of a number
+	prefixScan       = 's' // s peer pos8           where a walk along a chain goes on, by publisher
 	prefixTombstone  = 't' // t peer pos8 peer ctx  by publisher: what to tidy up once the mark has passed pos
 	prefixRenumbered = 'v' // v peer                number of a provider that was removed at least once
 	prefixPending    = 'w' // w peer pos8           ad known and waiting, by publisher

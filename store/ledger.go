@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,9 +17,7 @@ import (
 const maxReasonBytes = 1 << 10
 
 func (t *tx) setLedger(ad cid.Cid, w ledgerRow) error {
-	if len(w.reason) > maxReasonBytes {
-		w.reason = w.reason[:maxReasonBytes]
-	}
+	w.reason = cutReason(w.reason)
 	return t.set(t.s.ledgerKey(ad), w.encode())
 }
 
@@ -40,7 +39,9 @@ func (t *tx) ledgerIfUnknown(pub peer.ID, ad AdRef, v Verdict) error {
 }
 
 // AdState returns what became of an ad; false if the store never heard of it.
-// An ad in the chains of several publishers has the state of its last commit.
+// An ad in the chains of several publishers has the state of its last commit,
+// but as long as one who has applied it, or passed it over as superseded, has it
+// in what is done of its chain, that one's.
 func (s *Store) AdState(ad cid.Cid) (AdState, bool, error) {
 	if err := s.enter(); err != nil {
 		return AdState{}, false, err
@@ -49,8 +50,10 @@ func (s *Store) AdState(ad cid.Cid) (AdState, bool, error) {
 	if checkCID("ad", ad) != nil {
 		return AdState{}, false, nil
 	}
-	st, ok, err := s.readAdState(s.db, ad)
-	if ok {
+	snap := s.db.NewSnapshot() // an ad just applied has no pending row any more
+	st, ok, err := s.readAdState(snap, ad)
+	err = errors.Join(err, snap.Close())
+	if ok && err == nil {
 		err = s.syncer.read(func(r pebble.Reader) error {
 			durable, _, err := s.readAdState(r, ad)
 			st.Durable = durable == st
@@ -64,7 +67,7 @@ func (s *Store) AdState(ad cid.Cid) (AdState, bool, error) {
 }
 
 // readAdState reads an ad's row. An ad that was pending when SetMark jumped
-// over it still says so in its row.
+// over it, or DropAgain forgot it, still says so in its row.
 func (s *Store) readAdState(r pebble.Reader, ad cid.Cid) (AdState, bool, error) {
 	w, ok, err := getRow(r, s.ledgerKey(ad), decodeLedger)
 	if err != nil || !ok {
@@ -75,14 +78,45 @@ func (s *Store) readAdState(r pebble.Reader, ad cid.Cid) (AdState, bool, error) 
 		return AdState{}, false, err
 	}
 	st := AdState{Publisher: publisher, Pos: w.pos, Verdict: w.verdict, Reason: w.reason, Time: w.time}
-	if st.Verdict == Pending {
-		var p progressRow
-		if err := loadRow(r, peerKey(prefixProgress, publisher), decodeProgress, &p); err != nil {
+	s.view.RLock()
+	again := s.publisher(publisher).progress.again > 0
+	s.view.RUnlock()
+	if st.Verdict != Pending && !again {
+		return st, true, nil
+	}
+	for _, prefix := range []byte{prefixPending, prefixAgain} {
+		row, ok, err := getRow(r, peerPosKey(prefix, publisher, st.Pos), decodeWaiting)
+		if err != nil {
 			return AdState{}, false, err
 		}
-		if st.Pos <= p.mark.Pos {
-			st.Verdict, st.Time = MarkedDone, time.Time{}
+		if ok && row.ad.Equals(ad) {
+			st.Trouble = row.trouble
+			return st, true, nil
 		}
 	}
-	return st, true, nil
+	if st.Verdict == Pending {
+		st, err = markedDone(r, st, ad)
+	}
+	return st, err == nil, err
+}
+
+// markedDone makes the state of an ad whose row says pending, and that nothing
+// waits for, what it is.
+func markedDone(r pebble.Reader, st AdState, ad cid.Cid) (AdState, error) {
+	var p progressRow
+	if err := loadRow(r, peerKey(prefixProgress, st.Publisher), decodeProgress, &p); err != nil {
+		return AdState{}, err
+	}
+	done := st.Pos <= p.mark.Pos
+	if !done {
+		above, ok, err := getRow(r, peerPosKey(prefixAbove, st.Publisher, st.Pos), decodeRef)
+		if err != nil {
+			return AdState{}, err
+		}
+		done = ok && above.ad.Equals(ad)
+	}
+	if done {
+		st.Verdict, st.Time = MarkedDone, time.Time{}
+	}
+	return st, nil
 }

@@ -262,6 +262,9 @@ func (m *model) mark(pub int) int {
 
 // verify compares all a store shows with the model.
 func (m *model) verify(s *Store) error {
+	if err := moveAll(s); err != nil {
+		return err
+	}
 	states := make(map[recordKey]recordState)
 	for key, list := range m.records {
 		states[key] = replay(list)

@@ -378,8 +378,15 @@ func (c *change) setRecord() (err error) {
 }
 
 // passed returns how far a publisher's chain is done, this change included:
-// positions up to there need not be remembered.
-func (t *tx) passed(p peer.ID) Position { return t.peek(p).mark.Pos }
+// positions up to there need not be remembered. An ad that is to be applied
+// again needs to know of all removals above it.
+func (t *tx) passed(p peer.ID) Position {
+	w := t.peek(p)
+	if w.again > 0 && w.againFrom <= w.mark.Pos {
+		return w.againFrom - 1
+	}
+	return w.mark.Pos
+}
 
 // tombstones remembers for rows that hold nothing but positions when they can
 // go: when the marks of all their publishers have passed.
@@ -407,16 +414,16 @@ const sweepRows = 64
 // sweep tidies up, for a few tombstones the publisher's mark has passed, the
 // rows they point to.
 func (t *tx) sweep(pub peer.ID) error {
-	w := t.peek(pub)
+	w, passed := t.peek(pub), t.passed(pub)
 	swept := t.s.publisher(pub).swept
-	if w.mark.Pos < swept { // the mark was moved back
+	if passed < swept { // the mark was moved back, or older ads are applied again
 		swept = 0
 	}
-	if w.tombs == 0 || w.mark.Pos == swept {
+	if w.tombs == 0 || passed == swept {
 		return nil
 	}
 	var keys [][]byte
-	end := keyEnd(peerPosKey(prefixTombstone, pub, w.mark.Pos))
+	end := keyEnd(peerPosKey(prefixTombstone, pub, passed))
 	err := scan(t.b, peerPosKey(prefixTombstone, pub, swept+1), end, func(k, _ []byte) error {
 		if keys = append(keys, append([]byte(nil), k...)); len(keys) == sweepRows {
 			return errStop
@@ -426,7 +433,7 @@ func (t *tx) sweep(pub peer.ID) error {
 	if err != nil {
 		return err
 	}
-	swept = w.mark.Pos
+	swept = passed
 	for i, k := range keys {
 		_, pos, provider, ctx, err := parseTombstoneKey(k)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 // One type for each kind of row, with its encoding. Decoders accept exactly
 // what the encoders write.
 
-// refRow is the value of an above or pending row; the position is in the key.
+// refRow is the value of an above row; the position is in the key.
 type refRow struct {
 	ad, prev cid.Cid
 }
@@ -39,6 +39,10 @@ type progressRow struct {
 	above    uint64 // rows under prefixAbove
 	pending  uint64 // rows under prefixPending
 	tombs    uint64 // rows under prefixTombstone
+	again    uint64 // rows under prefixAgain
+	scans    uint64 // rows under prefixScan
+	// againFrom is at or below the lowest of the again rows; 0 if there are none.
+	againFrom Position
 }
 
 func (w progressRow) encode() []byte {
@@ -48,13 +52,39 @@ func (w progressRow) encode() []byte {
 	b = appendTime(b, w.markTime)
 	b = binary.AppendUvarint(b, w.above)
 	b = binary.AppendUvarint(b, w.pending)
-	return binary.AppendUvarint(b, w.tombs)
+	b = binary.AppendUvarint(b, w.tombs)
+	if w.again == 0 && w.scans == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(binary.AppendUvarint(b, w.again), w.scans)
+	return appendPos(b, w.againFrom)
+}
+
+// isAgain counts another ad to be applied again.
+func (w *progressRow) isAgain(pos Position) {
+	if w.again == 0 || pos < w.againFrom {
+		w.againFrom = pos
+	}
+	w.again++
+}
+
+// notAgain counts n such ads less.
+func (w *progressRow) notAgain(n uint64) {
+	if w.again -= min(n, w.again); w.again == 0 {
+		w.againFrom = 0
+	}
 }
 
 func decodeProgress(b []byte) (progressRow, error) {
 	r := &reader{b: b}
 	w := progressRow{mark: AdRef{Ad: r.cid(), Prev: r.cid(), Pos: r.pos()}, markTime: r.time(),
 		above: r.uvarint(), pending: r.uvarint(), tombs: r.uvarint()}
+	if len(r.b) > 0 {
+		w.again, w.scans, w.againFrom = r.uvarint(), r.uvarint(), r.pos()
+		if (w.again == 0 && w.scans == 0) || (w.again == 0) != (w.againFrom == 0) {
+			r.fail()
+		}
+	}
 	if w.mark.Ad.Defined() != (w.mark.Pos != 0) {
 		r.fail()
 	}

@@ -47,8 +47,10 @@ func (r *runner) do(op modelOp, run func() error) error {
 func (r *runner) step() error {
 	pub := r.rng.IntN(modelPublishers)
 	switch n := r.rng.IntN(100); {
-	case n < 45:
+	case n < 30:
 		return r.applyOne(pub)
+	case n < 45:
+		return r.applySome(pub)
 	case n < 70:
 		r.extend(pub)
 		return nil
@@ -110,26 +112,70 @@ func (r *runner) applyOne(pub int) error {
 	if r.rng.IntN(2) == 0 {
 		i = open[r.rng.IntN(len(open))]
 	}
+	commit, err := r.begin(pub, i)
+	if err != nil || commit == nil {
+		return err
+	}
+	return commit()
+}
+
+// applySome has several writers of a publisher at work at a time, one a record.
+func (r *runner) applySome(pub int) error {
+	m := r.current()
+	records := make(map[recordKey]bool)
+	var commits []func() error
+	for i, a := range r.chains[pub] {
+		if m.done[pub][i] || records[a.record()] || r.rng.IntN(4) == 0 {
+			continue
+		}
+		records[a.record()] = true
+		commit, err := r.begin(pub, i)
+		if err != nil {
+			return err
+		}
+		if commit != nil {
+			commits = append(commits, commit)
+		}
+		if len(records) == 4 {
+			break
+		}
+	}
+	r.rng.Shuffle(len(commits), func(i, j int) { commits[i], commits[j] = commits[j], commits[i] })
+	for _, commit := range commits {
+		if err := commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin puts the multihashes of an ad that is not done and returns what commits
+// it, nil if it is not to be.
+func (r *runner) begin(pub, i int) (commit func() error, err error) {
+	m := r.current()
 	a := r.chains[pub][i]
 	if r.rng.IntN(20) == 0 {
-		return r.pass(pub, i, Rejected)
+		return func() error { return r.pass(pub, i, Rejected) }, nil
 	}
 	if a.kind != EffectRemove && r.rng.IntN(3) == 0 && m.removedAbove(a) && a.xp == nil {
-		return r.pass(pub, i, Superseded)
+		return func() error { return r.pass(pub, i, Superseded) }, nil
 	}
 	w, err := r.s.Begin(a.Ad)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer w.Abort()
 	if err := r.put(w, a, m.frozen); err != nil || (m.frozen && len(a.mhs) > 0) {
-		return err
+		w.Abort()
+		return nil, err
 	}
 	if r.rng.IntN(8) == 0 {
-		return nil // given up half way
+		w.Abort()
+		return nil, nil // given up half way
 	}
 	e := Effect{Kind: a.kind, Verdict: Applied, Provider: &ProviderUpdate{Addrs: a.addrs, Extended: a.xp}}
-	return r.do(modelOp{opApply, pub, i, Applied}, func() error { _, err := w.Commit(e); return err })
+	return func() error {
+		return r.do(modelOp{opApply, pub, i, Applied}, func() error { _, err := w.Commit(e); return err })
+	}, nil
 }
 
 func (r *runner) put(w *AdWriter, a *modelAd, frozen bool) error {
@@ -315,6 +361,7 @@ func TestModelAnyOrderOfWorkEndsAsOldestToNewest(t *testing.T) {
 func runModel(t *testing.T, rng *rand.Rand, steps int) {
 	fs := vfs.NewCrashableMem()
 	r := &runner{world: newWorld(rng), cfg: testConfig(fs)}
+	r.cfg.moveRows = 2
 	open := func() {
 		t.Helper()
 		s, err := Open(r.cfg)

@@ -75,6 +75,12 @@ func (s *Store) Counts() (Counts, error) {
 	return s.counts(), nil
 }
 
+func (s *Store) sizes() (publishers int, t totals) {
+	s.view.RLock()
+	defer s.view.RUnlock()
+	return len(s.publishers), s.shown
+}
+
 func (s *Store) counts() Counts {
 	s.view.RLock()
 	defer s.view.RUnlock()

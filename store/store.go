@@ -44,6 +44,8 @@ var (
 	ErrFailed = errors.New("store stopped after a failed write")
 	// ErrOtherSecret: the directory was made with another Config.Secret.
 	ErrOtherSecret = errors.New("store belongs to another secret")
+	// ErrFull: there is no place for more of its kind.
+	ErrFull = errors.New("store holds no more of these")
 	// ErrCorrupt: something read from disk is not what was written.
 	ErrCorrupt = errors.New("store is corrupt")
 	// ErrInvalid: an argument is out of its bounds.
@@ -103,6 +105,12 @@ type Store struct {
 	reclaiming sync.Mutex    // one pass at a time
 	garbage    chan struct{} // capacity 1: the reclaimer may look
 	tidying    sync.Mutex    // held while the log is shortened, or must not be
+
+	move   chan struct{}    // capacity 1: the mover may look
+	moving map[peer.ID]bool // marks on their way; guarded by mu
+
+	announced int // rows under prefixAnnounced; guarded by mu
+	cursors   int // rows under prefixCursor; guarded by mu
 
 	stats statsCache
 
@@ -169,6 +177,7 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		tidy:      make(chan struct{}, 1),
 		logBytes:  cfg.logBytes,
 		garbage:   make(chan struct{}, 1),
+		move:      make(chan struct{}, 1),
 		keySecret: sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
 		recovered: make(chan struct{}),
 	}
@@ -177,11 +186,17 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 	if err := s.openParts(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
 	}
+	// After all that may refuse the directory, and before anything that an older
+	// program would not understand.
+	if err := upgradeFormat(cfg.FS, cfg.Dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("write format number of store %s: %w", cfg.Dir, err), s.closeParts())
+	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
 	}
-	cfg.Logger.Info("opened store", "dir", cfg.Dir, "publishers", len(s.publishers),
-		"records", s.totals.records, "mhs", s.totals.postings, "bytes", s.diskUsage(),
+	publishers, t := s.sizes()
+	cfg.Logger.Info("opened store", "dir", cfg.Dir, "publishers", publishers,
+		"records", t.records, "mhs", t.postings, "bytes", s.diskUsage(),
 		"frozen", s.frozen.Load(), "elapsed", time.Since(start))
 	return s, nil
 }
@@ -312,6 +327,7 @@ func (s *Store) startJanitor() {
 	s.stopTidy = stop
 	s.janitors.Go(func() { s.janitor(ctx, s.tidy) })
 	s.janitors.Go(func() { s.reclaimer(ctx, s.garbage) })
+	s.janitors.Go(func() { s.mover(ctx, s.move) })
 }
 
 // load reads what is kept in memory, in place of what was there before. After
@@ -344,7 +360,16 @@ func (s *Store) load() (err error) {
 	if err := s.loadAssignments(); err != nil {
 		return err
 	}
-	return s.loadPublishers()
+	if err := s.loadPublishers(); err != nil {
+		return err
+	}
+	if err := s.loadMoving(); err != nil {
+		return err
+	}
+	if err := s.loadCursors(); err != nil {
+		return err
+	}
+	return s.loadAnnounced()
 }
 
 func (s *Store) loadPublishers() error {

@@ -50,6 +50,15 @@ func (s *Store) update(fn func(*tx) error) (Seq, error) {
 	return s.syncer.committed(t.dead), nil
 }
 
+// look runs fn, which only reads, on what is committed. What fn would have done
+// when applied is not done.
+func (s *Store) look(fn func(*tx) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &tx{s: s, b: s.db.NewIndexedBatch()}
+	return errors.Join(fn(t), t.b.Close())
+}
+
 // finish writes the rows that change with many others.
 func (t *tx) finish() error {
 	for id, w := range t.changed {
@@ -182,4 +191,22 @@ func scan(r pebble.Reader, start, end []byte, fn func(key, value []byte) error) 
 
 func scanPrefix(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
 	return scan(r, prefix, keyEnd(prefix), fn)
+}
+
+// scanBack is scan from the last row to the first.
+func scanBack(r pebble.Reader, start, end []byte, fn func(key, value []byte) error) error {
+	it, err := r.NewIter(bounds(start, end))
+	if err != nil {
+		return err
+	}
+	for valid := it.Last(); valid && err == nil; valid = it.Prev() {
+		var value []byte
+		if value, err = it.ValueAndErr(); err == nil {
+			err = fn(it.Key(), value)
+		}
+	}
+	if errors.Is(err, errStop) {
+		return it.Close()
+	}
+	return errors.Join(err, it.Close())
 }

@@ -137,6 +137,9 @@ type Progress struct {
 	// MaxListed of Pending.
 	Holes   []AdRef
 	Pending int
+	// Scans are the walks that have not come to a known ad, newest first, at
+	// most MaxListed.
+	Scans []Scan
 }
 
 // MaxListed bounds the lists of a Progress: what is above is only counted.
@@ -149,6 +152,7 @@ type AdState struct {
 	Verdict   Verdict
 	Reason    string
 	Time      time.Time // of the last change; zero for MarkedDone by a mark set above it
+	Trouble   Trouble   // what keeps an ad that waits to be applied from it
 	Durable   bool      // this state survives power loss
 }
 

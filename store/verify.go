@@ -90,8 +90,10 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		}
 	}
 	switch prefix {
-	case prefixAbove, prefixPending:
-		return v.ref
+	case prefixAbove, prefixPending, prefixScan:
+		return v.above
+	case prefixAgain:
+		return v.again
 	case prefixTombstone:
 		return v.tombstone
 	case prefixContext:
@@ -137,6 +139,8 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		return decodes(func(b []byte) error { _, err := decodeProvider(b); return err })
 	case prefixPublisher:
 		return decodes(func(b []byte) error { _, err := decodePublisher(b); return err })
+	case prefixAnnounced:
+		return decodes(func(b []byte) error { _, err := decodeAnnounced(b); return err })
 	case prefixAssignment:
 		return decodes(func(b []byte) error { _, err := decodeAssignment(b); return err })
 	case prefixState:
@@ -185,7 +189,8 @@ func (v *verifier) counts(k, value []byte) error {
 
 // rows are the numbers of a publisher's rows by their prefix.
 func (w progressRow) rows() map[byte]uint64 {
-	return map[byte]uint64{prefixAbove: w.above, prefixPending: w.pending, prefixTombstone: w.tombs}
+	return map[byte]uint64{prefixAbove: w.above, prefixPending: w.pending, prefixTombstone: w.tombs,
+		prefixAgain: w.again, prefixScan: w.scans}
 }
 
 // count counts the rows of one publisher after the other.
@@ -222,7 +227,8 @@ func (v *verifier) progress(pub peer.ID) (w progressRow, err error) {
 	return w, err
 }
 
-func (v *verifier) ref(k, value []byte) error {
+// above: the row is above the mark, and counted.
+func (v *verifier) above(k, value []byte) error {
 	pub, pos, err := parsePeerPosKey(k[0], k)
 	if err != nil {
 		return err
@@ -231,11 +237,38 @@ func (v *verifier) ref(k, value []byte) error {
 		return err
 	}
 	w, err := v.progress(pub)
-	if err == nil && pos <= w.mark.Pos {
-		err = wrong("position %d at or below mark %d", pos, w.mark.Pos)
+	if err != nil {
+		return err
 	}
-	if err == nil {
+	if pos <= w.mark.Pos {
+		return wrong("position %d at or below mark %d", pos, w.mark.Pos)
+	}
+	switch k[0] {
+	case prefixAbove:
 		_, err = decodeRef(value)
+	case prefixPending:
+		_, err = decodeWaiting(value)
+	case prefixScan:
+		_, err = decodeScan(value)
+	}
+	return err
+}
+
+// again: the ad is not pending too.
+func (v *verifier) again(k, value []byte) error {
+	pub, pos, err := parsePeerPosKey(prefixAgain, k)
+	if err != nil {
+		return err
+	}
+	if err := v.count(prefixAgain, pub); err != nil {
+		return err
+	}
+	if _, err := decodeWaiting(value); err != nil {
+		return err
+	}
+	pending, err := has(v.r, peerPosKey(prefixPending, pub, pos))
+	if err == nil && pending {
+		err = wrong("is pending too")
 	}
 	return err
 }

@@ -45,6 +45,8 @@ type HandlerConfig struct {
 	Registry Registry
 	// LogLevel is what /config/log/level sets; nil is 501.
 	LogLevel *slog.LevelVar
+	// Ingest, if not nil, is what progressPath and the like serve.
+	Ingest IngestOperator
 	// Metrics is served at /metrics and /metrics/; nil is 404.
 	Metrics http.Handler
 	// Pprof serves Go's profiles at /debug/pprof/.
@@ -87,6 +89,9 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	if cfg.Registry != nil {
 		h.routeRegistry(mux, cfg.Registry)
 		h.routeReference(mux, cfg.Registry)
+	}
+	if cfg.Ingest != nil {
+		h.routeIngest(mux, cfg.Ingest)
 	}
 	if cfg.Metrics != nil {
 		mux.Handle("/metrics", cfg.Metrics)

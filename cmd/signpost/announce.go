@@ -18,6 +18,7 @@ const (
 	flagPublisher = "publisher"
 	flagAddr      = "addr"
 	flagHead      = "head"
+	flagProbe     = "probe"
 )
 
 func announceCommand() *cli.Command {
@@ -26,13 +27,16 @@ func announceCommand() *cli.Command {
 		Usage: "tell an assigner or indexer that a publisher has a new head",
 		Description: "Example:\n" +
 			"  signpost announce --publisher 12D3KooW... --addr https://pub.example.com --to http://localhost:3001\n\n" +
-			"Without --head the publisher is asked for its signed head.",
+			"Without --head the publisher is asked for its signed head. With --probe the\n" +
+			"receiver says in words what is wrong with address, head or signature, if\n" +
+			"anything is, and the exit code is 1 then.",
 		OnUsageError: usageError,
 		Flags: []cli.Flag{
 			stringFlag(flagPublisher, "", "`PEERID` of the publisher (required)"),
 			listFlag(flagAddr, "`ADDR` (multiaddr or URL) of the publisher; repeatable (required)"),
 			stringFlag(flagHead, "", "`CID` of the advertisement to announce (default: the publisher's head)"),
 			listFlag(flagTo, "`URL` of an assigner or indexer; repeatable (default: "+defaultAnnounceURL+")"),
+			boolFlag(flagProbe, "have the receiver look at the publisher at once, and print what is wrong with it"),
 			boolFlag(flagJSON, "send the announce as JSON instead of CBOR"),
 		},
 		Action: runAnnounce,
@@ -56,12 +60,18 @@ func runAnnounce(c *cli.Context) error {
 	}
 	info := peer.AddrInfo{ID: id, Addrs: addrs}
 	head, err := announcedHead(c, info)
+	if err != nil && c.Bool(flagProbe) {
+		return probeInstead(c, info, err)
+	}
 	if err != nil {
 		return err
 	}
 	urls := c.StringSlice(flagTo)
 	if len(urls) == 0 {
 		urls = []string{defaultAnnounceURL}
+	}
+	if c.Bool(flagProbe) {
+		return announceAndProbe(c, announce.Announce{Head: head, Publisher: info}, urls)
 	}
 	sender := announce.NewSender(api.NewHTTPClient())
 	send := sender.Send
@@ -88,8 +98,11 @@ func announcedHead(c *cli.Context, info peer.AddrInfo) (cid.Cid, error) {
 		}
 		return head, nil
 	}
-	client := ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: true})
-	defer client.Close()
+	client, done, err := publisherClient()
+	if err != nil {
+		return cid.Undef, err
+	}
+	defer done()
 	pub, err := client.Publisher(info)
 	if err != nil {
 		return cid.Undef, misused("--%s: %v", flagAddr, err)
@@ -99,4 +112,17 @@ func announcedHead(c *cli.Context, info peer.AddrInfo) (cid.Cid, error) {
 		return cid.Undef, fmt.Errorf("ask the publisher for its head: %w", err)
 	}
 	return head.Head, nil
+}
+
+// publisherClient fetches from publishers wherever they are; done closes it.
+func publisherClient() (client *ipnisync.Client, done func(), err error) {
+	streams, err := ipnisync.OpenStreams(true)
+	if err != nil {
+		return nil, nil, err
+	}
+	client = ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: true, Streams: streams})
+	return client, func() {
+		client.Close()
+		_ = streams.Close()
+	}, nil
 }

@@ -27,6 +27,7 @@ const (
 	flagStoreMemory   = "store-memory"
 	flagIngestMemory  = "ingest-memory"
 	flagAnyPublisher  = "any-publisher"
+	flagPublisherRate = "publisher-rate"
 	flagAdminToken    = "admin-token-file"
 	flagInsecureAdmin = "insecure-admin"
 
@@ -61,6 +62,7 @@ func indexerCommand() *cli.Command {
 			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
 			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain, but for the policy's exceptions"),
+			stringFlag(flagPublisherRate, "0", "`BYTES` a second to fetch from one publisher at most; 0 for no limit"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
 			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk: below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
@@ -100,7 +102,7 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	if cfg.FreezePercent, err = freezePercent(c); err != nil {
 		return cfg, err
 	}
-	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory} {
+	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory, flagPublisherRate: &cfg.PublisherRate} {
 		if *to, err = byteSize(c, flag); err != nil {
 			return cfg, err
 		}

@@ -104,6 +104,7 @@ type publishing struct {
 	say      *teller
 	watch    *indexWatch
 	g        *announce.Gossip
+	streams  net.Listener // on g's host; nil if that does not listen
 }
 
 func runPublish(c *cli.Context) error {
@@ -125,16 +126,19 @@ func runPublish(c *cli.Context) error {
 	}
 	gossip, err := gossipConfig(c, cfg.Key, log)
 	if err == nil && gossip != nil {
-		p.g, err = announce.OpenGossip(*gossip)
+		if p.g, err = announce.OpenGossip(*gossip); err == nil {
+			err = p.listenStreams()
+		}
 	}
 	if err != nil {
-		return errors.Join(err, p.pub.Close())
+		return errors.Join(err, closeGossip(p.g), p.pub.Close())
 	}
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	err = together(
 		func(ctx context.Context) error { return api.Serve(ctx, ln, p.pub.Handler(), log) },
 		p.gossip,
+		p.serveStreams,
 		func(ctx context.Context) error {
 			err := p.work(ctx)
 			if ctx.Err() != nil {
@@ -155,6 +159,22 @@ func (p *publishing) gossip(ctx context.Context) error {
 		return nil
 	}
 	return p.g.Run(ctx, func(context.Context, announce.Announce) error { return nil })
+}
+
+// listenStreams lets the chain be fetched over libp2p as well, if the gossip
+// host listens: by indexers that know a libp2p address of this publisher.
+func (p *publishing) listenStreams() (err error) {
+	if p.g != nil && len(p.g.Addrs()) > 0 {
+		p.streams, err = ipnisync.ListenStreams(p.g.Host())
+	}
+	return err
+}
+
+func (p *publishing) serveStreams(ctx context.Context) error {
+	if p.streams == nil {
+		return nil
+	}
+	return ipnisync.ServeStreams(ctx, p.streams, p.pub.Handler())
 }
 
 // configure reads the flags; everything a person can get wrong is found here.
@@ -302,7 +322,11 @@ func localIPFacing(urls []string) net.IP {
 
 // work makes the changes, announces the head and waits for the pool.
 func (p *publishing) work(ctx context.Context) error {
-	p.say.event("serving", map[string]any{"id": p.pub.ID().String(), "addrs": addrTexts(p.addrs)},
+	serving := map[string]any{"id": p.pub.ID().String(), "addrs": addrTexts(p.addrs)}
+	if p.streams != nil {
+		serving["p2p"] = addrTexts(p.g.Addrs())
+	}
+	p.say.event("serving", serving,
 		"publisher %s serves at %s", p.pub.ID(), addrTexts(p.addrs)[0])
 	if err := p.change(ctx); err != nil {
 		return err

@@ -24,6 +24,7 @@ func statusCommand() *cli.Command {
 		Description: "Example:\n" +
 			"  signpost status\n" +
 			"  signpost status --publisher 12D3KooW... --json\n" +
+			"  signpost status --publisher 12D3KooW... --admin http://localhost:3002 --watch\n" +
 			"  signpost status --find http://localhost:3000 --admin http://localhost:3002",
 		OnUsageError: usageError,
 		Flags: []cli.Flag{
@@ -31,6 +32,7 @@ func statusCommand() *cli.Command {
 			stringFlag(flagAdmin, "", "admin `URL` of an indexer: adds its state, usage and assignments"),
 			stringFlag(flagAdminToken, "", "`FILE` with the token of the admin API"),
 			stringFlag(flagPublisher, "", "show only this publisher or provider (`PEERID`)"),
+			boolFlag(flagWatch, "with --publisher and --admin: show every change, until interrupted"),
 			boolFlag(flagJSON, "print JSON"),
 		},
 		Action: runStatus,
@@ -49,6 +51,16 @@ type statusReport struct {
 func runStatus(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
+	}
+	publisher, err := onlyPeer(c)
+	if err != nil {
+		return err
+	}
+	if publisher != "" && c.String(flagAdmin) != "" {
+		return runProgress(c, publisher)
+	}
+	if c.Bool(flagWatch) {
+		return misused("--%s needs --%s and --%s", flagWatch, flagPublisher, flagAdmin)
 	}
 	report, err := collectStatus(c)
 	if err != nil {

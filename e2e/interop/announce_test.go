@@ -134,6 +134,12 @@ func TestPublisherAddresses(t *testing.T) {
 			}
 		})
 	})
+	t.Run("libp2p streams alone", func(t *testing.T) {
+		pub := newPublisher(t)
+		pub.openAnnouncing(ix.Ingest, engine.WithPublisherKind(engine.Libp2pPublisher), engine.WithHost(newHost(t, libp2p.Identity(pub.key))))
+		t.Cleanup(pub.shutdown)
+		check(t, pub, func(cid.Cid) {})
+	})
 	t.Run("HTTP and libp2p streams", func(t *testing.T) {
 		pub := newPublisher(t)
 		pub.openAnnouncing(ix.Ingest, engine.WithPublisherKind(engine.Libp2pHttpPublisher), engine.WithHost(newHost(t, libp2p.Identity(pub.key))))

@@ -253,6 +253,31 @@ func TestReferenceSubscriberSyncsOurChain(t *testing.T) {
 	}
 }
 
+// TestReferenceSubscriberSyncsOurStreams: a chain of ours is synced over libp2p
+// streams by whoever knows no HTTP address of it.
+func TestReferenceSubscriberSyncsOurStreams(t *testing.T) {
+	t.Parallel()
+	dir := workDir(t)
+	car := filepath.Join(dir, "content.car")
+	blocks := writeCAR(t, car, 16384+1, carv2.WriteAsCarV1(true))
+	p := &published{process: start(t, "publish", slices.Concat([]string{"publish", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--json"},
+		toNobody, []string{"--listen-p2p", "127.0.0.1:0", "--provider-addr", providerAddr, car})...)}
+	p.events = p.untilEvent(t, "added") // after that it looks for somebody to gossip with
+	infos, err := addrInfos(named(p.events, "serving")[0].P2P)
+	if err != nil || len(infos) != 1 {
+		t.Fatalf("serves at %+v, %v", infos, err)
+	}
+	p.info = infos[0]
+	s := newSubscriber(t, newHost(t))
+	ads := s.chain(t, s.sync(t, p), p.info.ID, cid.DagJSON)
+	if len(ads) != 1 {
+		t.Fatalf("%d ads, want 1", len(ads))
+	}
+	if mhs, chunks := s.entries(t, p.info, ads[0]); len(mhs) != len(blocks) || chunks != 2 {
+		t.Errorf("%d multihashes in %d chunks, want %d in 2", len(mhs), chunks, len(blocks))
+	}
+}
+
 // wantAd compares an ad that carries content with what it should say.
 func wantAd(t *testing.T, ad schema.Advertisement, contextID, md []byte, addrs ...string) {
 	t.Helper()

@@ -212,6 +212,7 @@ type event struct {
 	Event       string
 	ID          string
 	Addrs       []string
+	P2P         []string
 	Path        string
 	Context     []byte
 	Roots       []string

@@ -12,27 +12,9 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/signpost-index/signpost/ingest/schema"
 )
-
-func TestStalledBodyEndsWithTheTimeout(t *testing.T) {
-	m := newMemory(t)
-	cids := chain(t, m, 1)
-	released := make(chan struct{})
-	srv := serveTest(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		io.WriteString(w, "some")
-		w.(http.Flusher).Flush()
-		<-released
-	}))
-	defer close(released)
-	p := atWith(t, newTestClient(t, ClientConfig{AllowPrivate: true, Timeout: 50 * time.Millisecond}), m.ID(), srv.URL)
-	if b, err := p.Block(t.Context(), cids[0], ""); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %q, %v", b, err)
-	}
-}
 
 func TestCallerCanStopAFetch(t *testing.T) {
 	m := newMemory(t)
@@ -154,7 +136,7 @@ func TestRedirectToAPrivateAddressIsRefused(t *testing.T) {
 
 // exceptFor makes c's guard let one address through.
 func exceptFor(c *Client, address string) {
-	guarded := c.hc.Transport.(*http.Transport)
+	guarded := c.http.Transport.(*http.Transport)
 	dial := guarded.DialContext
 	guarded.DialContext = func(ctx context.Context, network, a string) (net.Conn, error) {
 		if a == address {
@@ -227,7 +209,7 @@ func TestHTTP2IsUsedWhereOffered(t *testing.T) {
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	c := newTestClient(t, ClientConfig{AllowPrivate: true})
-	c.hc.Transport.(*http.Transport).TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	c.http.Transport.(*http.Transport).TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	if _, err := atWith(t, c, m.ID(), srv.URL).Block(t.Context(), cids[0], ""); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +233,7 @@ func TestUntrustedCertificateIsRefused(t *testing.T) {
 func TestNoProxyIsUsed(t *testing.T) {
 	// The environment is read once in a process, so the transport is looked at.
 	c := newTestClient(t, ClientConfig{})
-	if c.hc.Transport.(*http.Transport).Proxy != nil {
+	if c.http.Transport.(*http.Transport).Proxy != nil {
 		t.Error("a proxy would hide the address that is dialled")
 	}
 }

@@ -16,15 +16,23 @@
 // multiaddr, a DNS answer or a redirect says. It does not promise that a block
 // is what its CID says: package schema checks that while decoding.
 //
-// On the serving side [NewHandler] answers for any [Source], of which [Memory]
-// is the simplest.
+// Time follows the publisher: an answer is waited for as long as its earlier
+// ones suggest, 2 s to 60 s, and a body has to keep coming, 16 KiB every 10 s.
+// Memory follows the caller: [Publisher.Fetch] takes it from a [Budget] that all
+// publishers share. What passes in a second is tried again, at most twice.
 //
-// Publishers that only listen on libp2p streams (addresses without /http or
-// /https) are not supported yet; see [ErrNoAddress].
+// [Client.Probe] tells a provider what is wrong with its addresses and its chain.
+//
+// A publisher with HTTP addresses is asked there; one that has none is asked
+// over libp2p streams, if the Client was given [Streams].
+//
+// On the serving side [NewHandler] answers for any [Source], of which [Memory]
+// is the simplest; [ServeStreams] serves it over libp2p.
 //
 // Sentinels: [ErrNotFound], [ErrNoHead], [ErrBadHead], [ErrTooLarge],
-// [ErrPrivateAddress], [ErrNoAddress]; an HTTP answer that is not success is a
-// [StatusError]. Every other error is about the network and may pass.
+// [ErrTimeout], [ErrStalled], [ErrPrivateAddress], [ErrNoAddress]; an HTTP answer
+// that is not success is a [StatusError]. Every other error is about the network
+// and may pass.
 //
 // Source: sync.md, which states IPNI_HTTP_PROVIDER.md and the practice of
 // go-libipni v0.8.2; departures are listed in doc/wire.md.
@@ -34,6 +42,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Path is where every publisher serves its chain, below its base URL. It is
@@ -63,13 +72,17 @@ var (
 	ErrBadHead = errors.New("bad signed head")
 	// ErrTooLarge: the answer exceeds its limit, after decompression.
 	ErrTooLarge = errors.New("answer too large")
+	// ErrTimeout: the answer did not begin in time.
+	ErrTimeout = errors.New("no answer in time")
+	// ErrStalled: the body came too slowly.
+	ErrStalled = errors.New("answer stalled")
 	// ErrPrivateAddress: the connection would have gone to an IP address that is
 	// not on the public Internet.
 	ErrPrivateAddress = errors.New("address is not on the public internet")
 	// ErrNoAddress: none of a publisher's addresses can be used.
 	ErrNoAddress = errors.New("no usable publisher address: it takes an HTTP address such as" +
-		" /ip4/192.0.2.1/tcp/3104/http or /dns/example.com/tcp/443/https;" +
-		" libp2p stream addresses, /dnsaddr and /unix are not supported")
+		" /ip4/192.0.2.1/tcp/3104/http or /dns/example.com/tcp/443/https," +
+		" or one of libp2p such as /ip4/192.0.2.1/tcp/4001; relays and /unix are not supported")
 )
 
 // StatusError is an HTTP answer other than success. With code 404 it matches
@@ -77,10 +90,16 @@ var (
 type StatusError struct {
 	URL  string // what was asked for, before redirects
 	Code int
+	// RetryAfter is what the server asked for; zero if it did not.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("fetch %s: status %d %s", e.URL, e.Code, http.StatusText(e.Code))
+	text := fmt.Sprintf("fetch %s: status %d %s", e.URL, e.Code, http.StatusText(e.Code))
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(", to be asked again in %v", e.RetryAfter.Round(time.Second))
+	}
+	return text
 }
 
 // Is reports whether target is ErrNotFound and this is the answer 404.

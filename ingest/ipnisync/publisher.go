@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"slices"
 	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
@@ -27,32 +27,44 @@ const maxAddresses = 16
 type Publisher struct {
 	client    *Client
 	id        peer.ID
+	peer      *peerState
+	once      bool // nothing is asked again
 	endpoints []*endpoint
 	good      atomic.Pointer[endpoint] // the one that served last; nil before that
 }
 
 // Publisher returns the publisher info.ID, to be asked at those of info.Addrs
-// that are HTTP addresses; the first 16 count. The error is [ErrNoAddress] if
-// there is none. Nothing is dialled yet.
+// that are HTTP addresses, or if there are none at its libp2p stream addresses;
+// the first 16 count. The error is [ErrNoAddress] if there is none that can be
+// used. Nothing is dialled yet.
 func (c *Client) Publisher(info peer.AddrInfo) (*Publisher, error) {
 	if err := info.ID.Validate(); err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
-	p := &Publisher{client: c, id: info.ID}
+	p := &Publisher{client: c, id: info.ID, peer: c.peerOf(info.ID)}
 	seen := make(map[string]bool)
 	for _, addr := range info.Addrs {
-		e := newEndpoint(addr)
-		if e == nil || seen[e.long.String()] {
+		e := c.httpEndpoint(info.ID, addr)
+		if e == nil {
 			continue
 		}
-		seen[e.long.String()] = true
+		base := e.bases.Load().short.String()
+		if seen[base] {
+			continue
+		}
+		seen[base] = true
 		if p.endpoints = append(p.endpoints, e); len(p.endpoints) == maxAddresses {
 			break
 		}
 	}
-	if len(p.endpoints) == 0 {
-		return nil, fmt.Errorf("publisher %s at %v: %w", info.ID, info.Addrs, ErrNoAddress)
+	if len(p.endpoints) > 0 {
+		return p, nil
 	}
+	e, err := c.streamEndpoint(info)
+	if err != nil {
+		return nil, fmt.Errorf("publisher %s at %v: %w", info.ID, info.Addrs, err)
+	}
+	p.endpoints = []*endpoint{e}
 	return p, nil
 }
 
@@ -61,18 +73,41 @@ func (p *Publisher) ID() peer.ID { return p.id }
 
 // Addr is the address that answered last, or the first one while none has. It
 // carries no /p2p part.
-func (p *Publisher) Addr() multiaddr.Multiaddr {
+func (p *Publisher) Addr() multiaddr.Multiaddr { return p.current().address() }
+
+// current is the endpoint that served last, or the first one while none has.
+func (p *Publisher) current() *endpoint {
 	if e := p.good.Load(); e != nil {
-		return e.addr
+		return e
 	}
-	return p.endpoints[0].addr
+	return p.endpoints[0]
+}
+
+// Stats is a snapshot of what was seen of this publisher, whichever Publisher
+// object of the same Client saw it. It costs next to nothing.
+func (p *Publisher) Stats() Stats {
+	e := p.current()
+	return Stats{
+		RTT: e.pace.rtt(), AnswerTimeout: e.pace.timeout(),
+		Requests: p.peer.requests.Load(), Retries: p.peer.retries.Load(),
+		Timeouts: p.peer.timeouts.Load(), Stalls: p.peer.stalls.Load(),
+		Bytes: p.peer.bytes.Load(), InFlight: len(p.peer.slots),
+	}
 }
 
 // Head fetches the signed head. Its signature is verified and its signer is
 // p.ID(). Errors: [ErrNoHead] for an empty chain, [ErrBadHead], or those of the
 // package comment.
 func (p *Publisher) Head(ctx context.Context) (*schema.SignedHead, error) {
-	body, err := p.get(ctx, request{
+	head, _, err := p.head(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("head of %s: %w", p.id, err)
+	}
+	return head, nil
+}
+
+func (p *Publisher) head(ctx context.Context) (*schema.SignedHead, *answer, error) {
+	a, err := p.get(ctx, request{
 		resource:   "head",
 		limitBytes: schema.MaxHeadBytes,
 		check: func(body []byte) error {
@@ -80,17 +115,14 @@ func (p *Publisher) Head(ctx context.Context) (*schema.SignedHead, error) {
 			return err
 		},
 	})
-	switch {
-	case hasStatus(err, http.StatusNoContent):
-		return nil, fmt.Errorf("head of %s: %w", p.id, ErrNoHead)
-	case err != nil:
-		return nil, fmt.Errorf("head of %s: %w", p.id, err)
+	if hasStatus(err, http.StatusNoContent) {
+		return nil, nil, ErrNoHead
 	}
-	head, err := p.verifyHead(body)
 	if err != nil {
-		return nil, fmt.Errorf("head of %s: %w", p.id, err)
+		return nil, nil, err
 	}
-	return head, nil
+	head, err := p.verifyHead(a.body)
+	return head, a, err
 }
 
 func (p *Publisher) verifyHead(body []byte) (*schema.SignedHead, error) {
@@ -103,7 +135,7 @@ func (p *Publisher) verifyHead(body []byte) (*schema.SignedHead, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBadHead, err)
 	}
 	if signer != p.id {
-		return nil, fmt.Errorf("%w: signed by %s", ErrBadHead, signer)
+		return nil, fmt.Errorf("%w: %w", ErrBadHead, &signerError{signer})
 	}
 	return head, nil
 }
@@ -112,47 +144,76 @@ func (p *Publisher) verifyHead(body []byte) (*schema.SignedHead, error) {
 // not verified yet: that comes with decoding. hint may be empty. The error
 // matches [ErrNotFound] if the publisher does not have the block.
 func (p *Publisher) Block(ctx context.Context, c cid.Cid, hint Hint) ([]byte, error) {
+	b, err := p.Fetch(ctx, c, hint, nil)
+	return b.Bytes, err
+}
+
+// Block is a fetched block and the memory reserved for it.
+type Block struct {
+	Bytes []byte
+	held  *reservation
+}
+
+// Release gives the memory back to the budget. Bytes may not be used after it.
+// It may be called more than once, and on the zero Block.
+func (b Block) Release() { b.held.release() }
+
+// Fetch is Block within a budget, which may be nil: memory is taken from it in
+// steps while the body comes, and kept until the Block is released. After an
+// error nothing is kept. While the budget is full the fetch waits, for as long
+// as ctx lasts; that time is not held against the publisher.
+func (p *Publisher) Fetch(ctx context.Context, c cid.Cid, hint Hint, budget *Budget) (Block, error) {
 	if !c.Defined() {
-		return nil, fmt.Errorf("block of %s: undefined CID", p.id)
+		return Block{}, fmt.Errorf("block of %s: undefined CID", p.id)
 	}
-	body, err := p.get(ctx, request{
+	a, err := p.get(ctx, request{
 		resource:   c.String(),
 		hint:       hint,
 		limitBytes: schema.MaxBlockBytes,
+		budget:     budget,
 		check:      func(body []byte) error { return schema.CheckBlock(c, body) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("block of %s: %w", p.id, err)
+		return Block{}, fmt.Errorf("block of %s: %w", p.id, err)
 	}
-	return body, nil
+	return Block{Bytes: a.body, held: a.held}, nil
 }
 
-// get asks the address that served last, and if there is none or it cannot be
+// get goes round the addresses, again after what passes soon.
+func (p *Publisher) get(ctx context.Context, r request) (*answer, error) {
+	if p.once {
+		return p.round(ctx, r)
+	}
+	again := func() { p.peer.retries.Add(1) }
+	return retried(ctx, p.client.pauses, again, func() (*answer, error) { return p.round(ctx, r) })
+}
+
+// round asks the address that served last, and if there is none or it cannot be
 // reached, the others in order.
-func (p *Publisher) get(ctx context.Context, r request) ([]byte, error) {
+func (p *Publisher) round(ctx context.Context, r request) (*answer, error) {
 	good := p.good.Load()
 	if good == nil {
-		return p.getFromOthers(ctx, nil, nil, r)
+		return p.roundOthers(ctx, nil, nil, r)
 	}
-	body, err := good.get(ctx, p.client, r)
+	a, err := good.ask(ctx, r)
 	if err == nil || answered(err) || ctx.Err() != nil {
-		return body, err
+		return a, err
 	}
-	return p.getFromOthers(ctx, good, err, r)
+	return p.roundOthers(ctx, good, err, r)
 }
 
-// getFromOthers asks all addresses but good, which failed with goodErr. An
+// roundOthers asks all addresses but good, which failed with goodErr. An
 // address that serves becomes the good one.
-func (p *Publisher) getFromOthers(ctx context.Context, good *endpoint, goodErr error, r request) ([]byte, error) {
+func (p *Publisher) roundOthers(ctx context.Context, good *endpoint, goodErr error, r request) (*answer, error) {
 	var errs []error
 	for _, e := range p.endpoints {
 		if e == good {
 			continue
 		}
-		body, err := e.get(ctx, p.client, r)
+		a, err := e.ask(ctx, r)
 		if served(err) {
 			p.good.Store(e)
-			return body, err
+			return a, err
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
@@ -201,110 +262,8 @@ func answered(err error) bool {
 
 func hasStatus(err error, codes ...int) bool {
 	var status *StatusError
-	if !errors.As(err, &status) {
-		return false
-	}
-	for _, code := range codes {
-		if status.Code == code {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &status) && slices.Contains(codes, status.Code)
 }
 
 // errImplausible marks an answer of 200 that is not the resource asked for.
 var errImplausible = errors.New("not what was asked for")
-
-// endpoint is one address of a publisher.
-type endpoint struct {
-	addr  multiaddr.Multiaddr
-	long  *url.URL // base and Path
-	short *url.URL // base alone, as very old publishers have it
-	form  atomic.Int32
-}
-
-// Which of its URLs an endpoint serves from. It is found out once and kept.
-const (
-	formUnknown int32 = iota // nothing was served yet
-	formLong
-	formShort
-)
-
-// newEndpoint returns nil for an address that is not an HTTP one.
-func newEndpoint(addr multiaddr.Multiaddr) *endpoint {
-	isHTTP := false
-	for i := range addr {
-		switch addr[i].Code() {
-		case multiaddr.P_HTTP, multiaddr.P_HTTPS:
-			isHTTP = true
-		case multiaddr.P_CIRCUIT:
-			return nil
-		}
-	}
-	if !isHTTP {
-		return nil
-	}
-	base, err := ToURL(addr)
-	if err != nil {
-		return nil
-	}
-	transport, _ := peer.SplitAddr(addr)
-	return &endpoint{addr: transport, long: base.JoinPath(Path), short: base}
-}
-
-// get asks with the form of URL that is known to work. Before one is known it
-// asks with the long form, and if that is 404 or 403 (some object stores say so
-// for what is missing) with the short one. Source: sync.md, section 5.
-func (e *endpoint) get(ctx context.Context, c *Client, r request) ([]byte, error) {
-	switch e.form.Load() {
-	case formLong:
-		return c.get(ctx, e.long, r)
-	case formShort:
-		return c.get(ctx, e.short, r)
-	}
-	body, err := e.probe(ctx, c, formLong, r)
-	if served(err) || !hasStatus(err, http.StatusNotFound, http.StatusForbidden) {
-		return body, err
-	}
-	body, shortErr := e.probe(ctx, c, formShort, r)
-	switch {
-	case served(shortErr):
-		return body, shortErr
-	case errors.Is(err, ErrNotFound) && mayPass(shortErr):
-		return nil, shortErr // an old publisher in trouble has not said "not found"
-	}
-	return nil, err
-}
-
-// mayPass reports whether err is about a failed connection or an answer of a
-// server that might say something else later. Servers of the long form alone
-// answer the short one with 400 or 404, or with any page.
-func mayPass(err error) bool {
-	var status *StatusError
-	if !errors.As(err, &status) {
-		return !answered(err)
-	}
-	switch status.Code {
-	case http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
-		return true
-	}
-	return status.Code >= http.StatusInternalServerError
-}
-
-// probe asks with one form of URL and settles for it if the answer is right.
-func (e *endpoint) probe(ctx context.Context, c *Client, form int32, r request) ([]byte, error) {
-	base := e.long
-	if form == formShort {
-		base = e.short
-	}
-	body, err := c.get(ctx, base, r)
-	if err == nil {
-		if err = r.check(body); err != nil {
-			return nil, fmt.Errorf("fetch %s: %w: %w", base.JoinPath(r.resource), errImplausible, err)
-		}
-	}
-	if served(err) {
-		e.form.Store(form)
-	}
-	return body, err
-}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
@@ -51,6 +52,7 @@ func chain(t testing.TB, m *Memory, n int) []cid.Cid {
 func newTestClient(t testing.TB, cfg ClientConfig) *Client {
 	t.Helper()
 	c := NewClient(cfg)
+	c.pauses = pauses{first: time.Millisecond, max: time.Millisecond}
 	t.Cleanup(c.Close)
 	return c
 }
@@ -454,7 +456,7 @@ func TestNumberOfAddressesIsBounded(t *testing.T) {
 		addrs = append(addrs, maddr(t, fmt.Sprintf("http://127.0.0.1:%d", i/2+1))) // each twice
 	}
 	p, err := newTestClient(t, ClientConfig{}).Publisher(peer.AddrInfo{ID: m.ID(), Addrs: addrs})
-	if err != nil || len(p.endpoints) != maxAddresses || p.endpoints[1].long.Port() != "2" {
+	if err != nil || len(p.endpoints) != maxAddresses || p.endpoints[1].bases.Load().long.Port() != "2" {
 		t.Errorf("%d addresses, %v", len(p.endpoints), err)
 	}
 }

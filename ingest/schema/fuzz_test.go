@@ -142,7 +142,7 @@ func FuzzWalkHAMT(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dagCBOR bool, root, child []byte) {
 		c := LinkOf(codecOfBool(dagCBOR), root)
 		fetched := 0
-		fetch := func(_ context.Context, want cid.Cid) ([]byte, error) {
+		fetch := func(_ context.Context, want cid.Cid, _ []cid.Cid) ([]byte, error) {
 			fetched++
 			if want == c {
 				return root, nil

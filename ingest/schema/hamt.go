@@ -44,7 +44,8 @@ const hamtBatch = 4096
 // WalkHAMT enumerates the keys of the HAMT at root, which are multihashes, in
 // the order of the tree. Multihashes that are none, or outside mhLimits, are
 // left out. fetch gives the bytes of a block, which are checked here; it is
-// called for one block after the other. fn gets batches of at most 4096; the
+// called for one block after the other, and told those that come next, if they
+// are known, so that it can fetch ahead: at most 32, valid during the call. fn gets batches of at most 4096; the
 // slice is valid during the call only, the multihashes in it for good. When the
 // walk ends with an error, fn may have got a part of the keys.
 //
@@ -53,7 +54,7 @@ const hamtBatch = 4096
 //
 // Errors: ErrTooLarge for every limit, ErrUnsupported, ErrHashMismatch,
 // ErrMalformed; those of fetch, fn and ctx as they are.
-func WalkHAMT(ctx context.Context, root cid.Cid, fetch func(context.Context, cid.Cid) ([]byte, error), limits HAMTLimits, mhLimits Limits, fn func([]multihash.Multihash) error) error {
+func WalkHAMT(ctx context.Context, root cid.Cid, fetch HAMTFetch, limits HAMTLimits, mhLimits Limits, fn func([]multihash.Multihash) error) error {
 	w := hamtWalk{
 		limits: limits.orDefault(),
 		mhs:    mhLimits.orDefault(),
@@ -74,6 +75,12 @@ func WalkHAMT(ctx context.Context, root cid.Cid, fetch func(context.Context, cid
 	return w.flush()
 }
 
+// HAMTFetch gives the bytes of block c; next are the blocks after it.
+type HAMTFetch func(ctx context.Context, c cid.Cid, next []cid.Cid) ([]byte, error)
+
+// hamtAhead bounds the blocks a HAMTFetch is told of.
+const hamtAhead = 32
+
 // hamtLink is a node to visit; the root has depth 1.
 type hamtLink struct {
 	c     cid.Cid
@@ -85,16 +92,21 @@ type hamtLink struct {
 type hamtWalk struct {
 	limits  HAMTLimits
 	mhs     Limits
-	fetch   func(context.Context, cid.Cid) ([]byte, error)
+	fetch   HAMTFetch
 	fn      func([]multihash.Multihash) error
 	visited int
 	todo    []hamtLink // last is next
 	batch   []multihash.Multihash
+	ahead   []cid.Cid
 }
 
 func (w *hamtWalk) visit(ctx context.Context, l hamtLink) error {
 	w.visited++
-	block, err := w.fetch(ctx, l.c)
+	w.ahead = w.ahead[:0]
+	for i := len(w.todo) - 1; i >= 0 && len(w.ahead) < hamtAhead; i-- {
+		w.ahead = append(w.ahead, w.todo[i].c)
+	}
+	block, err := w.fetch(ctx, l.c, w.ahead)
 	if err != nil {
 		return fmt.Errorf("fetch node %s: %w", l.c, err)
 	}

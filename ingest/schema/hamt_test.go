@@ -22,7 +22,7 @@ type blocks struct {
 
 var errNoBlock = errors.New("no such block")
 
-func (b *blocks) fetch(_ context.Context, c cid.Cid) ([]byte, error) {
+func (b *blocks) fetch(_ context.Context, c cid.Cid, _ []cid.Cid) ([]byte, error) {
 	b.fetched++
 	block, ok := b.m[c]
 	if !ok {

@@ -28,7 +28,7 @@ func TestHostileBlocksCostLittle(t *testing.T) {
 		{"plain chunk", func(c cid.Cid, b []byte) error { _, err := DecodeEntryChunk(c, b); return err }},
 		{"head", func(_ cid.Cid, b []byte) error { _, err := DecodeSignedHead(b); return err }},
 		{"HAMT", func(c cid.Cid, b []byte) error {
-			return WalkHAMT(context.Background(), c, func(context.Context, cid.Cid) ([]byte, error) { return b, nil },
+			return WalkHAMT(context.Background(), c, func(context.Context, cid.Cid, []cid.Cid) ([]byte, error) { return b, nil },
 				HAMTLimits{}, Limits{}, func([]multihash.Multihash) error { return nil })
 		}},
 	}

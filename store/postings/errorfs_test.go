@@ -77,3 +77,54 @@ func TestNothingIsIngestedBeforeTheLogAllowsIt(t *testing.T) {
 	flush(t, x)
 	wantIDs(t, x, testHash(1), 1)
 }
+
+// TestFailedReadOfACompactionDoesNotStopPuts: Pebble keeps off what a compaction
+// could not read for half a minute or more; flushes that wait for level 0 to be
+// compacted must not, if nothing is damaged.
+func TestFailedReadOfACompactionDoesNotStopPuts(t *testing.T) {
+	var fail atomic.Bool
+	cfg := memConfig()
+	cfg.FS = errorfs.Wrap(cfg.FS, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && fail.Load() {
+			return errorfs.ErrInjected // no damage, which would be salvaged
+		}
+		return nil
+	}))
+	pos := uint64(0)
+	fill := func(x *Index, flushes int) {
+		for range flushes {
+			pos++
+			put(t, x, pos, pos, testHashes(1<<30, 300)...)
+			flush(t, x)
+		}
+	}
+	x, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(x, 2)
+	if err := x.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fill(x, 2)                        // too few to be compacted by themselves
+	if err := x.Close(); err != nil { // nothing is cached then
+		t.Fatal(err)
+	}
+	x = openTest(t, cfg)
+	fail.Store(true)
+	if err := x.Compact(t.Context()); !errors.Is(err, errorfs.ErrInjected) {
+		t.Fatalf("compaction that could not read: %v", err)
+	}
+	fail.Store(false)
+	if n := x.db.Metrics().Compact.NumProblemSpans; n == 0 {
+		t.Fatal("Pebble does not keep off what it could not read")
+	}
+	fill(x, maxSublevels+2)
+	if n := x.db.Metrics().Compact.NumProblemSpans; n == 0 {
+		t.Error("Pebble kept off nothing any more")
+	}
+	got, err := x.Find(testHash(1 << 30))
+	if err != nil || uint64(len(got)) != pos {
+		t.Errorf("%d found of %d, %v", len(got), pos, err)
+	}
+}

@@ -86,11 +86,13 @@ func (x *Index) flush(ctx context.Context, m *memtable, j job) error {
 }
 
 // waitForCompaction waits while level 0 is deep. It does not hold ingesting: if
-// a compaction cannot pass damage, Salvage makes way.
+// a compaction cannot pass damage, Salvage makes way; what Pebble keeps off
+// otherwise is compacted from here.
 func (x *Index) waitForCompaction(ctx context.Context) error {
 	start := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	ticks := 0
 	for waited := false; ; waited = true {
 		woken := x.compacted.next()
 		if x.db.Metrics().Levels[0].Sublevels < maxSublevels {
@@ -103,10 +105,63 @@ func (x *Index) waitForCompaction(ctx context.Context) error {
 		case <-woken:
 		case <-tick.C: // in case compactions fail
 			x.compactSalvaged(ctx)
+			if ticks++; ticks > 1 {
+				x.compactKeptOff(ctx)
+			}
 		case <-ctx.Done():
 			return ErrClosed
 		}
 	}
+}
+
+// compactKeptOff compacts the deepest parts of level 0 one after the other while
+// it is deep because Pebble (v2.1.7, problemSpans) keeps off what a compaction
+// could not read, for half a minute or five: it may have been only once that it
+// could not. These compactions go down to the last level, so they are not the
+// first means.
+func (x *Index) compactKeptOff(ctx context.Context) {
+	for range regions + 1 { // one each
+		m := x.db.Metrics()
+		if m.Compact.NumProblemSpans == 0 || m.Levels[0].Sublevels < maxSublevels {
+			return
+		}
+		deepest, err := x.deepest()
+		if err == nil {
+			err = x.db.Compact(ctx, deepest.start, deepest.end, false)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				x.cfg.Logger.Warn("postings that Pebble keeps off could not be compacted, it is tried again", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// deepest returns the keys of the region, or of the meta row, that most tables
+// of level 0 overlap.
+func (x *Index) deepest() (keyRange, error) {
+	levels, err := x.db.SSTables()
+	if err != nil {
+		return keyRange{}, fmt.Errorf("list tables: %w", err)
+	}
+	deepest, most := keyRange{metaKey, afterKey(metaKey)}, 0
+	for region := -1; region < regions; region++ {
+		r := keyRange{metaKey, afterKey(metaKey)}
+		if region >= 0 {
+			r.start, r.end = regionSpan(region)
+		}
+		n := 0
+		for i := range levels[0] {
+			if rangeOf(&levels[0][i]).overlap(r).valid() {
+				n++
+			}
+		}
+		if n > most {
+			deepest, most = r, n
+		}
+	}
+	return deepest, nil
 }
 
 // addMemtable writes the buckets of a memtable at the widths of its regions
