@@ -1,53 +1,75 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 
+	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/ingest/schema"
 )
 
-// What the whole-way figures are taken of.
+// What most of the whole-way figures are taken of.
 const (
 	benchAds       = 100
 	benchChunks    = 5
 	benchChunkSize = 16_384
-	benchEntries   = benchAds * benchChunks * benchChunkSize
-	// ticksPerSecond is the unit of CPU times in /proc, the same on every
-	// Linux that Go runs on.
-	ticksPerSecond = 100
-	// quietFor is how long the files must not change for the store to have
-	// settled, and settleLimit how long that is waited for.
-	quietFor    = 5 * time.Second
-	settleLimit = 3 * time.Minute
 )
 
-// figures are those of one run of the whole way.
-type figures struct {
-	name                 string
-	elapsed              time.Duration
-	cpu                  time.Duration
-	peak                 int64 // bytes of memory
-	wire                 int64 // bytes of entry chunks
-	disk, settled        int64 // bytes
-	settling, settledCPU time.Duration
+// benchWatched is how many ads of a chain are looked at while the clock runs.
+// Between two looks 1/benchLooks of the time since it began passes, and at
+// least benchPoll, so that the figures are as exact and the looks cost little.
+const (
+	benchWatched = 64
+	benchPoll    = 5 * time.Millisecond
+	benchLooks   = 200
+)
+
+// benchCase is one run of the whole way.
+type benchCase struct {
+	name       string
+	publishers int
+	ads        int // of each publisher
+	chunks     int // of an ad
+	size       int // multihashes of a chunk
+	delay      time.Duration
+	codec      schema.Codec
+}
+
+var benchCases = []benchCase{
+	{"a-json", 1, benchAds, benchChunks, benchChunkSize, 0, schema.DagJSON},
+	{"a-cbor", 1, benchAds, benchChunks, benchChunkSize, 0, schema.DagCBOR},
+	{"b-25ms", 1, 60, 5, benchChunkSize, 25 * time.Millisecond, schema.DagJSON},
+	{"c-8pubs", 8, 25, 2, benchChunkSize, 0, schema.DagJSON},
+	{"d-0ms", 1, 5000, 1, 10, 0, schema.DagJSON},
+	{"d-5ms", 1, 5000, 1, 10, 5 * time.Millisecond, schema.DagJSON},
+}
+
+func (bc benchCase) mhs() int    { return bc.allAds() * bc.chunks * bc.size }
+func (bc benchCase) allAds() int { return bc.publishers * bc.ads }
+
+// benchFigures are those of one run of the whole way.
+type benchFigures struct {
+	benchCase
+	elapsed   time.Duration
+	cpu       time.Duration // of the daemon
+	publisher time.Duration // CPU of this process, which publishes and asks
+	peak      int64         // bytes of the daemon's memory
+	wire      int64         // bytes of blocks
+	disk      int64         // bytes right after
+	roundTrip time.Duration // of one small block, asked for alone, delay included
 }
 
 // TestBenchWholeWay measures one indexer from the announce to the last ad
-// durable: 8.2 million multihashes that it has not seen before, served from
-// the memory of this process, which shares the machine. Only with
-// SIGNPOST_BENCH=1.
+// durable, of multihashes that it has not seen before. The publishers are in
+// this process, which shares the machine. Only with SIGNPOST_BENCH=1;
+// SIGNPOST_BENCH_CASES names some of the cases, separated by commas.
 func TestBenchWholeWay(t *testing.T) {
 	if os.Getenv("SIGNPOST_BENCH") != "1" {
 		t.Log("not asked for: SIGNPOST_BENCH=1 is not set")
@@ -56,165 +78,154 @@ func TestBenchWholeWay(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Fatalf("the figures come from /proc: %v", err)
 	}
-	var rows []figures
-	for _, codec := range []schema.Codec{schema.DagJSON, schema.DagCBOR} {
-		t.Run(codec.String(), func(t *testing.T) { rows = append(rows, benchWholeWay(t, codec)) })
+	var rows []benchFigures
+	for _, bc := range benchChosen(t) {
+		t.Run(bc.name, func(t *testing.T) {
+			f := bc.run(t)
+			t.Logf("%.0f mhs/s in %.2f s, round trip %v", f.mhsRate(), f.elapsed.Seconds(), f.roundTrip)
+			rows = append(rows, f)
+		})
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d ads x %d chunks x %d sha2-256 multihashes = %d\n\n", benchAds, benchChunks, benchChunkSize, benchEntries)
-	b.WriteString("| codec | mhs/s | seconds | CPU seconds | us CPU/mh | peak memory MiB | MB on the wire | bytes/mh on disk | settled | after s | settling CPU s |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
-	for _, f := range rows {
-		fmt.Fprintf(&b, "| %s | %.0f | %.1f | %.1f | %.2f | %d | %d | %.1f | %.1f | %.0f | %.1f |\n", f.name,
-			benchEntries/f.elapsed.Seconds(), f.elapsed.Seconds(), f.cpu.Seconds(), float64(f.cpu.Microseconds())/benchEntries,
-			f.peak>>20, f.wire/1e6, float64(f.disk)/benchEntries, float64(f.settled)/benchEntries,
-			f.settling.Seconds(), f.settledCPU.Seconds())
-	}
-	t.Logf("\n%s", b.String())
+	t.Logf("\n%s", benchTable(rows))
 }
 
-func benchWholeWay(t *testing.T, codec schema.Codec) figures {
-	c := newChain(t, "bench "+codec.String())
-	c.codec = codec
-	f := figures{name: codec.String()}
-	var some []multihash.Multihash // of every ad, to be found in the end
-	for n := range benchAds {
-		mhs := multihashes(fmt.Sprintf("bench %d", n), benchChunks*benchChunkSize)
-		some = append(some, mhs[n], mhs[len(mhs)-1-n])
-		links := c.entries(mhs, benchChunkSize)
-		for _, link := range links {
-			block, err := c.mem.Block(t.Context(), link)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f.wire += int64(len(block))
-		}
-		c.push(c.ad(fmt.Sprintf("bench %d", n), links[0]))
+// benchChosen are the cases that SIGNPOST_BENCH_CASES names, all without it.
+func benchChosen(t *testing.T) []benchCase {
+	t.Helper()
+	text := os.Getenv("SIGNPOST_BENCH_CASES")
+	if text == "" {
+		return benchCases
 	}
+	var chosen []benchCase
+	for name := range strings.SplitSeq(text, ",") {
+		n := slices.IndexFunc(benchCases, func(bc benchCase) bool { return bc.name == name })
+		if n < 0 {
+			t.Fatalf("SIGNPOST_BENCH_CASES: no case %q", name)
+		}
+		chosen = append(chosen, benchCases[n])
+	}
+	return chosen
+}
+
+// run makes the chains, which is not measured, and then has them fetched.
+func (bc benchCase) run(t *testing.T) benchFigures {
+	f := benchFigures{benchCase: bc}
+	chains := make([]*benchChain, bc.publishers)
+	for n := range chains {
+		chains[n] = bc.chain(t, n)
+		f.wire += chains[n].bytes
+	}
+	f.roundTrip = roundTrip(t, chains[0])
 	ix := startIndexer(t, workDir(t), "indexer", "--store-memory", "1GiB", "--ingest-memory", "512MiB", "--freeze-at", "-1")
 
-	start, cpu := time.Now(), cpuTime(t, ix.process)
-	c.announce(ix.Ingest)
-	untilDurable(t, ix, c)
-	f.elapsed, f.cpu = time.Since(start), cpuTime(t, ix.process)-cpu
+	start, cpu, own := time.Now(), cpuTime(t, ix.process), ownCPU(t)
+	for _, c := range chains {
+		c.announce(ix.Ingest)
+	}
+	for _, c := range chains {
+		untilAllIndexed(t, ix, start, c.watched())
+	}
+	f.elapsed, f.cpu, f.publisher = time.Since(start), cpuTime(t, ix.process)-cpu, ownCPU(t)-own
 	f.disk = diskUse(t, ix.dir)
-	f.settled, f.settling = untilSettled(t, ix.dir)
-	f.settledCPU = cpuTime(t, ix.process) - cpu - f.cpu
+	for _, c := range chains {
+		if late := untilAllIndexed(t, ix, start, c.ads); late > 0 {
+			f.elapsed = time.Since(start)
+			t.Logf("%d ads were not done when those watched were: the seconds are an upper bound", late)
+		}
+	}
 	f.peak = peakMemory(t, ix.process)
-	for _, mh := range some {
-		if got, err := findJSON(ix.Find, raw(mh)); err != nil || len(got) != 1 {
-			t.Fatalf("%s is held by %q, %v", mh.B58String(), got, err)
+	for _, c := range chains {
+		for _, mh := range c.some {
+			if got, err := findJSON(ix.Find, raw(mh)); err != nil || len(got) != 1 {
+				t.Fatalf("%s is held by %q, %v", mh.B58String(), got, err)
+			}
 		}
 	}
 	return f
 }
 
-// untilDurable waits for the head, however long it takes, as long as there is
-// progress.
-func untilDurable(t *testing.T, ix *indexer, c *chain) {
-	t.Helper()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		st, err := getAdStatus(ix.Ingest, c.head)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.Indexed {
-			return
-		}
-		<-tick.C
-	}
+// benchChain is a chain on a wire.
+type benchChain struct {
+	*chain
+	wire  *wire
+	ads   []cid.Cid             // oldest first
+	some  []multihash.Multihash // of all over the chain, to be found in the end
+	bytes int64                 // of all blocks
 }
 
-// untilSettled waits until the disk use has not changed for a while.
-func untilSettled(t *testing.T, dir string) (bytes int64, after time.Duration) {
-	t.Helper()
-	tick := time.NewTicker(pollEvery * 10)
-	defer tick.Stop()
-	start := time.Now()
-	last, since := diskUse(t, dir), start
-	for time.Since(since) < quietFor {
-		if time.Since(start) > settleLimit {
-			t.Logf("%s has not settled within %v", dir, settleLimit)
-			break
+func (bc benchCase) chain(t *testing.T, publisher int) *benchChain {
+	c := &benchChain{chain: newChain(t, fmt.Sprintf("bench %s %d", bc.name, publisher))}
+	c.codec = bc.codec
+	for n := range bc.ads {
+		name := fmt.Sprintf("bench %d %d", publisher, n)
+		mhs := multihashes(name, bc.chunks*bc.size)
+		if n%max(1, bc.ads/benchAds) == 0 {
+			c.some = append(c.some, mhs[n%len(mhs)], mhs[len(mhs)-1-n%len(mhs)])
 		}
-		<-tick.C
-		if now := diskUse(t, dir); now != last {
-			last, since = now, time.Now()
-		}
+		c.ads = append(c.ads, c.push(c.ad(name, c.entries(mhs, bc.size)[0])))
 	}
-	return last, since.Sub(start)
+	c.wire = newWire(c.chain, bc.delay).start()
+	for _, r := range c.wire.blocks {
+		c.bytes += int64(len(r.body))
+	}
+	return c
 }
 
-// diskUse is what the files below dir occupy.
-func diskUse(t *testing.T, dir string) int64 {
-	t.Helper()
-	var sum int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return ignoreGone(err)
-		}
-		info, err := d.Info()
-		if err != nil {
-			return ignoreGone(err)
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			sum += st.Blocks * 512
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+// watched are ads of all over the chain, the first and the last among them. An
+// indexer may apply a chain in any order whose outcome is that of the chain.
+func (c *benchChain) watched() []cid.Cid {
+	step := max(1, len(c.ads)/benchWatched)
+	var out []cid.Cid
+	for n := 0; n < len(c.ads); n += step {
+		out = append(out, c.ads[n])
 	}
-	return sum
+	return append(out, c.head)
 }
 
-// ignoreGone passes over files that compactions delete under our eyes.
-func ignoreGone(err error) error {
-	if os.IsNotExist(err) {
-		return nil
-	}
-	return err
-}
-
-// cpuTime is the user and system time the process has used.
-func cpuTime(t *testing.T, p *process) time.Duration {
+// untilAllIndexed waits for the ads, however long it takes as long as it goes
+// on, and returns how many were not yet indexed when they were first asked for.
+func untilAllIndexed(t *testing.T, ix *indexer, start time.Time, ads []cid.Cid) (late int) {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The name, in parentheses, may contain anything; utime and stime are the
-	// 12th and 13th field after it.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var ticks int64
-	for _, text := range fields[11:13] {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond
-}
-
-// peakMemory is the most memory the process has had resident, bytes.
-func peakMemory(t *testing.T, p *process) int64 {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for lines := bufio.NewScanner(bytes.NewReader(status)); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.Fields(text)[0], 10, 64)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for _, ad := range ads {
+		first := time.Now()
+		for asked := 0; ; asked++ {
+			st, err := getAdStatus(ix.Ingest, ad)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return kib << 10
+			if st.Verdict == "rejected" {
+				t.Fatalf("ad %s: %+v", ad, st)
+			}
+			if st.Indexed {
+				late += min(asked, 1)
+				break
+			}
+			if time.Since(first) > 2*patience {
+				t.Fatalf("ad %s is not indexed %v after the one looked at before it: %+v; see %s", ad, 2*patience, st, ix.stderr)
+			}
+			timer.Reset(max(benchPoll, time.Since(start)/benchLooks))
+			<-timer.C
 		}
 	}
-	t.Fatal("no VmHWM in /proc")
-	return 0
+	return late
+}
+
+// roundTrip is the median time from asking for an ad to having it, over one
+// connection that stays open and with nothing else to do.
+func roundTrip(t *testing.T, c *benchChain) time.Duration {
+	t.Helper()
+	const times = 101
+	u := "http://" + c.wire.ln.Addr().String() + ipnisync.Path + "/" + c.head.String()
+	var took []time.Duration
+	for range times {
+		start := time.Now()
+		if a := mustGet(t, u, ""); a.status != 200 {
+			t.Fatalf("%s: status %d", u, a.status)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took[times/2]
 }
