@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 
+	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/ingest/schema"
 )
@@ -22,13 +24,11 @@ const (
 	benchChunkSize = 16_384
 )
 
-// benchWatched is how many ads of a chain are looked at while the clock runs.
-// Between two looks 1/benchLooks of the time since it began passes, and at
-// least benchPoll, so that the figures are as exact and the looks cost little.
+// benchPoll is how often a bench asks whether all is durable, at least; in a
+// long run it asks benchLooks times in the time since it began.
 const (
-	benchWatched = 64
-	benchPoll    = 5 * time.Millisecond
-	benchLooks   = 200
+	benchPoll  = 5 * time.Millisecond
+	benchLooks = 200
 )
 
 // benchCase is one run of the whole way.
@@ -123,16 +123,10 @@ func (bc benchCase) run(t *testing.T) benchFigures {
 		c.announce(ix.Ingest)
 	}
 	for _, c := range chains {
-		untilAllIndexed(t, ix, start, c.watched())
+		untilDurable(t, ix, c.chain, c.oldest)
 	}
 	f.elapsed, f.cpu, f.publisher = time.Since(start), cpuTime(t, ix.process)-cpu, ownCPU(t)-own
 	f.disk = diskUse(t, ix.dir)
-	for _, c := range chains {
-		if late := untilAllIndexed(t, ix, start, c.ads); late > 0 {
-			f.elapsed = time.Since(start)
-			t.Logf("%d ads were not done when those watched were: the seconds are an upper bound", late)
-		}
-	}
 	f.peak = peakMemory(t, ix.process)
 	for _, c := range chains {
 		for _, mh := range c.some {
@@ -147,10 +141,10 @@ func (bc benchCase) run(t *testing.T) benchFigures {
 // benchChain is a chain on a wire.
 type benchChain struct {
 	*chain
-	wire  *wire
-	ads   []cid.Cid             // oldest first
-	some  []multihash.Multihash // of all over the chain, to be found in the end
-	bytes int64                 // of all blocks
+	wire   *wire
+	oldest cid.Cid
+	some   []multihash.Multihash // of all over the chain, to be found in the end
+	bytes  int64                 // of all blocks
 }
 
 func (bc benchCase) chain(t *testing.T, publisher int) *benchChain {
@@ -162,8 +156,9 @@ func (bc benchCase) chain(t *testing.T, publisher int) *benchChain {
 		if n%max(1, bc.ads/benchAds) == 0 {
 			c.some = append(c.some, mhs[n%len(mhs)], mhs[len(mhs)-1-n%len(mhs)])
 		}
-		c.ads = append(c.ads, c.push(c.ad(name, c.entries(mhs, bc.size)[0])))
+		c.push(c.ad(name, c.entries(mhs, bc.size)[0]))
 	}
+	c.oldest = c.genesis()
 	c.wire = newWire(c.chain, bc.delay).start()
 	for _, r := range c.wire.blocks {
 		c.bytes += int64(len(r.body))
@@ -171,45 +166,66 @@ func (bc benchCase) chain(t *testing.T, publisher int) *benchChain {
 	return c
 }
 
-// watched are ads of all over the chain, the first and the last among them. An
-// indexer may apply a chain in any order whose outcome is that of the chain.
-func (c *benchChain) watched() []cid.Cid {
-	step := max(1, len(c.ads)/benchWatched)
-	var out []cid.Cid
-	for n := 0; n < len(c.ads); n += step {
-		out = append(out, c.ads[n])
+// genesis is the oldest ad of the chain.
+func (c *chain) genesis() cid.Cid {
+	c.t.Helper()
+	for link := c.head; ; {
+		block, err := c.mem.Block(c.t.Context(), link)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		ad, err := schema.DecodeAdvertisement(link, block)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if !ad.PreviousID.Defined() {
+			return link
+		}
+		link = ad.PreviousID
 	}
-	return append(out, c.head)
 }
 
-// untilAllIndexed waits for the ads, however long it takes as long as it goes
-// on, and returns how many were not yet indexed when they were first asked for.
-func untilAllIndexed(t *testing.T, ix *indexer, start time.Time, ads []cid.Cid) (late int) {
+// untilDurable waits for all ads up to the head, however long it takes, as long
+// as it goes on. It asks for the ends of the chain first, which costs the
+// daemon little.
+func untilDurable(t *testing.T, ix *indexer, c *chain, oldest cid.Cid) {
 	t.Helper()
+	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for _, ad := range ads {
-		first := time.Now()
-		for asked := 0; ; asked++ {
-			st, err := getAdStatus(ix.Ingest, ad)
-			if err != nil {
+	var last admin.Progress
+	moved := start
+	for ends := []cid.Cid{oldest, c.head}; ; {
+		for len(ends) > 0 && isIndexed(t, ix, ends[0]) {
+			ends = ends[1:]
+		}
+		if len(ends) == 0 || time.Since(moved) > patience {
+			p, err := ix.api().Progress(t.Context(), c.id)
+			if err != nil && !errors.Is(err, admin.ErrNotFound) {
 				t.Fatal(err)
 			}
-			if st.Verdict == "rejected" {
-				t.Fatalf("ad %s: %+v", ad, st)
+			if p.Durable == c.head.String() {
+				return
 			}
-			if st.Indexed {
-				late += min(asked, 1)
-				break
+			if p.Durable != last.Durable || p.Above != last.Above || p.Pending != last.Pending {
+				last, moved = p, time.Now()
 			}
-			if time.Since(first) > 2*patience {
-				t.Fatalf("ad %s is not indexed %v after the one looked at before it: %+v; see %s", ad, 2*patience, st, ix.stderr)
+			if time.Since(moved) > patience {
+				t.Fatalf("nothing goes on: %+v; see %s", p, ix.stderr)
 			}
-			timer.Reset(max(benchPoll, time.Since(start)/benchLooks))
-			<-timer.C
 		}
+		timer.Reset(max(benchPoll, time.Since(start)/benchLooks))
+		<-timer.C
 	}
-	return late
+}
+
+func isIndexed(t *testing.T, ix *indexer, ad cid.Cid) bool {
+	t.Helper()
+	st, err := getAdStatus(ix.Ingest, ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Indexed
 }
 
 // roundTrip is the median time from asking for an ad to having it, over one

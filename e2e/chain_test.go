@@ -43,7 +43,7 @@ type chain struct {
 	mem   *ipnisync.Memory
 	head  cid.Cid
 	addr  multiaddr.Multiaddr
-	made  []cid.Cid // every block, in the order they were put
+	made  []cid.Cid // blocks put since they were taken over by a wire
 
 	heads atomic.Int64 // times the head was asked for
 	gate  gate

@@ -27,8 +27,10 @@ type wire struct {
 	quit  chan struct{}
 	wg    sync.WaitGroup
 
-	head   atomic.Pointer[rendered]
-	blocks map[string]*rendered // by CID; not changed while it serves
+	head atomic.Pointer[rendered]
+
+	content sync.RWMutex
+	blocks  map[string]*rendered // by CID
 
 	// served, if not nil, is told of each answer that was written to the end,
 	// on a connection accepted in this life.
@@ -49,22 +51,16 @@ func render(body []byte) *rendered {
 	return &rendered{fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body)), body}
 }
 
-// newWire serves what was put into c so far, and its head, until the test
-// ends; announces of c name it. It serves from when start is called.
+// newWire is a publisher of c at an address of its own, which announces of c
+// name from now on: with what was put into c so far, and its head. It serves
+// from when start is called until the test ends.
 func newWire(c *chain, delay time.Duration) *wire {
 	c.t.Helper()
 	w := &wire{
 		delay: delay, quit: make(chan struct{}), conns: make(map[net.Conn]struct{}),
 		blocks: make(map[string]*rendered, len(c.made)),
 	}
-	for _, link := range c.made {
-		block, err := c.mem.Block(c.t.Context(), link)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		w.blocks[link.String()] = render(block)
-	}
-	w.setHead(renderHead(c.t, c, c.head))
+	w.publish(c)
 	var err error
 	if w.ln, err = net.Listen("tcp", anyPort); err != nil {
 		c.t.Fatal(err)
@@ -72,6 +68,23 @@ func newWire(c *chain, delay time.Duration) *wire {
 	c.t.Cleanup(w.close)
 	c.addr = addrOf(c.t, "http://"+w.ln.Addr().String())
 	return w
+}
+
+// publish takes over what was put into c since the last time, and its head.
+func (w *wire) publish(c *chain) {
+	c.t.Helper()
+	w.content.Lock()
+	for _, link := range c.made {
+		block, err := c.mem.Block(c.t.Context(), link)
+		if err != nil {
+			w.content.Unlock()
+			c.t.Fatal(err)
+		}
+		w.blocks[link.String()] = render(block)
+	}
+	w.content.Unlock()
+	c.made = c.made[:0]
+	w.setHead(renderHead(c.t, c, c.head))
 }
 
 // renderHead is the answer with ad as c's signed head.
@@ -154,7 +167,8 @@ func (w *wire) serve(conn net.Conn) {
 				return
 			}
 		}
-		out := net.Buffers{w.answer(resource).header, w.answer(resource).body}
+		r := w.answer(resource)
+		out := net.Buffers{r.header, r.body}
 		if _, err := out.WriteTo(conn); err != nil {
 			return
 		}
@@ -168,6 +182,8 @@ func (w *wire) answer(resource string) *rendered {
 	if resource == "head" {
 		return w.head.Load()
 	}
+	w.content.RLock()
+	defer w.content.RUnlock()
 	if r := w.blocks[resource]; r != nil {
 		return r
 	}

@@ -28,6 +28,9 @@ const (
 	// scanBatch ads are written at once, or those of scanDelay.
 	scanBatch = 512
 	scanDelay = 100 * time.Millisecond
+	// leastWalk ads are passed before a walk gives way, so that announces without
+	// end do not stop it.
+	leastWalk = 16
 	// maxScans bounds the gaps of one chain that are kept.
 	maxScans = 1000
 )
@@ -38,15 +41,18 @@ func (s *session) scanner(ctx context.Context) error {
 		s.feed.stop()
 		return err
 	}
-	walks, err := s.dueWalks()
+	var err error
 	for err == nil && ctx.Err() == nil && !s.feed.over() {
 		if t, ok := s.w.takeTarget(); ok {
 			err = s.pursue(ctx, t)
 			continue
 		}
+		var walks []store.Scan
+		if walks, err = s.dueWalks(); err != nil {
+			break
+		}
 		if len(walks) > 0 {
 			err = s.goOn(walks[0]).run(ctx)
-			walks = walks[1:]
 			continue
 		}
 		if !s.feed.setScanning(false) {
@@ -319,7 +325,7 @@ func (s *session) goOn(sc store.Scan) *walk {
 
 // run walks. An ad that is missing or does not decode is a gap: it ends the
 // walk, which is tried again later, and is no error. Nor is the end of a time
-// slice.
+// slice, or a new head, which comes first: the walk goes on afterwards.
 func (w *walk) run(ctx context.Context) error {
 	s := w.s
 	for n := 0; ; n++ {
@@ -339,7 +345,7 @@ func (w *walk) run(ctx context.Context) error {
 			return s.i.cfg.Store.SetMark(s.publisher, store.AdRef{Ad: w.at.Next, Pos: w.at.Pos})
 		case n == s.i.maxWalk:
 			return w.stuck(ctx, fmt.Errorf("%w: more than %d ads in one walk, it goes on later", errOverBudget, n))
-		case s.feed.over() && !w.whole:
+		case !w.whole && n >= leastWalk && (s.feed.over() || s.w.wantsTarget()):
 			return w.flush(ctx, false)
 		}
 		ad, size, err := s.loadAd(ctx, w.at.Next)

@@ -131,10 +131,15 @@ func (w *worker) targetDue() (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// wantsTarget says whether a target is due.
+func (w *worker) wantsTarget() bool {
+	at, ok := w.targetDue()
+	return ok && !time.Now().Before(at)
+}
+
 // takeTarget returns the target that is due, what is to be tried again included.
 func (w *worker) takeTarget() (target, bool) {
-	at, ok := w.targetDue()
-	if !ok || time.Now().Before(at) {
+	if !w.wantsTarget() {
 		return target{}, false
 	}
 	var t target
