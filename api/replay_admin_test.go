@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"path"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
@@ -27,6 +30,11 @@ type scripted struct {
 	called   []string
 	handoff  admin.Handoff
 	sync     admin.SyncOptions
+
+	telemetry map[peer.ID]admin.Telemetry
+	// What no recorded exchange asks for is not there: a call panics.
+	admin.Registry
+	admin.Operator
 }
 
 func (s *scripted) call(name string, publisher peer.ID) error {
@@ -61,6 +69,20 @@ func (s *scripted) Sync(_ context.Context, p peer.ID, o admin.SyncOptions) error
 	return s.call("sync", p)
 }
 
+func (s *scripted) Allow(_ context.Context, p peer.ID) error { return s.call("allow", p) }
+func (s *scripted) Block(_ context.Context, p peer.ID) error { return s.call("block", p) }
+func (s *scripted) MarkAdProcessed(_ context.Context, p peer.ID, _ cid.Cid) error {
+	return s.call("mark", p)
+}
+func (s *scripted) ImportProviders(context.Context, string) error { return s.call("import", "") }
+func (s *scripted) RemoveProvider(_ context.Context, p peer.ID) error {
+	return s.call("remove", p)
+}
+
+func (s *scripted) Telemetry(context.Context) (map[peer.ID]admin.Telemetry, error) {
+	return s.telemetry, s.call("telemetry", "")
+}
+
 // scriptOf reads what e's answer says.
 func scriptOf(t *testing.T, e exchange) *scripted {
 	t.Helper()
@@ -79,13 +101,31 @@ func scriptOf(t *testing.T, e exchange) *scripted {
 			t.Fatal(err)
 		}
 	}
+	if e.Status == http.StatusOK && strings.HasPrefix(e.Path, "/telemetry/") {
+		s.telemetry = map[peer.ID]admin.Telemetry{recordedProvider: {Count: 1021, Elapsed: 404681222, Samples: 3}}
+	}
 	s.err = recordedKind(e)
 	return s
 }
 
+// recordedProvider is the one that was ingested when exchanges were recorded.
+var recordedProvider = func() peer.ID {
+	id, err := peer.Decode("12D3KooWF2uBBKjGJA7LqUWjAcXcnwkAjXjBQDKFTafDkfgCUJDw")
+	if err != nil {
+		panic(err)
+	}
+	return id
+}()
+
 // recordedKind is the kind of error a recorded answer stands for.
 func recordedKind(e exchange) error {
 	switch {
+	case e.Status == http.StatusBadGateway:
+		return admin.ErrUnavailable
+	case strings.HasPrefix(e.Path, "/removeprovider/") && e.Status == http.StatusNotFound:
+		return fmt.Errorf("provider %w", admin.ErrNotFound)
+	case strings.HasPrefix(e.Path, "/markadprocessed/") && e.Status == http.StatusNotFound:
+		return admin.ErrNotFound
 	case e.Status == http.StatusServiceUnavailable:
 		return admin.ErrNotAssigner
 	case e.Status == http.StatusConflict:
@@ -104,13 +144,26 @@ func recordedKind(e exchange) error {
 // indexer of its own and as one of an assigner's pool.
 func TestAdminAnswersAsRecorded(t *testing.T) {
 	serve := func(e exchange) http.Handler {
-		return admin.NewHandler(scriptOf(t, e), admin.HandlerConfig{})
+		s := scriptOf(t, e)
+		return admin.NewHandler(s, admin.HandlerConfig{Registry: s, Operator: s, LogLevel: new(slog.LevelVar)})
 	}
 	frozen := "a frozen indexer says so"
+	reload := "there is no configuration file to read again"
+	find := "there is one subsystem, and no silence about others"
 	replay(t, exchanges(t, "storetheindex-admin"), serve, []departure{
 		{"*", "*", "*", "X-Signpost-Error", "any", "the kind of an error, for errors.Is"},
 		{"*", "POST 500", ":ingest:assign:*", "status", "409", frozen},
 		{"*", "POST 500", ":ingest:assign:*", "body", "indexer is frozen\n", frozen},
+		{"*", "POST 200", ":reloadconfig", "status", "501", reload},
+		{"*", "POST 200", ":reloadconfig", "body", "any", reload},
+		{"*", "POST 200", ":reloadconfig", "Content-Type", "any", reload},
+		{"*", "POST 200", ":reloadconfig", "X-Content-Type-Options", "any", reload},
+		{"*", "POST 200", ":config:log:level?find=debug", "status", "400", find},
+		{"*", "POST 200", ":config:log:level?find=debug", "body", "any", find},
+		{"*", "POST 200", ":config:log:level?find=debug", "Content-Type", "any", find},
+		{"*", "POST 200", ":config:log:level?find=debug", "X-Content-Type-Options", "any", find},
+		{"*", "GET 200", ":config:log:subsystems", "body", "signpost\n", find},
+		{"*", "GET 200", ":telemetry:providers", "body", "any", "keys are peer IDs, not their bytes forced into JSON"},
 		{"*", "PUT 405", ":ingest:sync:*", "Allow", "POST", "a 405 says what is allowed"},
 	})
 }

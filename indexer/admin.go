@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/api/find"
 	"github.com/signpost-index/signpost/ingest"
@@ -79,12 +80,16 @@ func (a localAdmin) Assign(_ context.Context, publisher peer.ID) error {
 	if a.ix.isAssigned(publisher) {
 		return admin.ErrAlreadyAssigned
 	}
+	if !a.ix.policy.Load().allowed(publisher) {
+		return admin.ErrNotAllowed
+	}
 	if a.ix.store.Frozen() {
 		return admin.ErrFrozen
 	}
 	if err := a.ix.store.Assign(store.Assignment{Publisher: publisher, Time: time.Now()}); err != nil {
 		return err
 	}
+	a.ix.book.assigned(publisher)
 	a.ix.log.Info("publisher assigned", "publisher", publisher)
 	return nil
 }
@@ -102,7 +107,7 @@ func (a localAdmin) Unassign(_ context.Context, publisher peer.ID) error {
 	a.ix.mu.Lock()
 	a.ix.unassigned[publisher] = true
 	a.ix.mu.Unlock()
-	a.ix.ingester.Forget(publisher)
+	a.ix.book.forget(publisher)
 	a.ix.log.Info("publisher unassigned", "publisher", publisher)
 	return nil
 }
@@ -120,6 +125,9 @@ func (a localAdmin) Handoff(ctx context.Context, publisher peer.ID, h admin.Hand
 	if a.ix.store.Frozen() {
 		return admin.ErrFrozen
 	}
+	if !a.ix.policy.Load().allowed(publisher) {
+		return admin.ErrNotAllowed
+	}
 	ctx, cancel := context.WithTimeout(ctx, handoffTimeout)
 	defer cancel()
 	infos, err := frozenProviders(ctx, h.FrozenURL, publisher)
@@ -129,11 +137,17 @@ func (a localAdmin) Handoff(ctx context.Context, publisher peer.ID, h admin.Hand
 	if len(infos) == 0 {
 		return fmt.Errorf("%w: frozen indexer %s knows no provider of publisher %s", admin.ErrNotFound, h.FrozenID, publisher)
 	}
+	for _, info := range infos {
+		if p := info.AddrInfo.ID; !a.ix.policy.Load().mayPublish(publisher, p) {
+			return fmt.Errorf("%w: publisher %s may not publish for provider %s", admin.ErrNotAllowed, publisher, p)
+		}
+	}
 	providers, mark, addrs := handoffState(infos)
 	assignment := store.Assignment{Publisher: publisher, Continued: h.FrozenID, Time: time.Now()}
 	if err := a.ix.store.AssignWithMark(assignment, mark, providers); err != nil {
 		return err
 	}
+	a.ix.book.assigned(publisher)
 	a.ix.log.Info("publisher taken over", "publisher", publisher, "from", h.FrozenID, "providers", len(providers))
 	err = a.ix.ingester.Notify(peer.AddrInfo{ID: publisher, Addrs: addrs}, cid.Undef)
 	if err != nil {
@@ -230,6 +244,9 @@ func (a localAdmin) Sync(_ context.Context, publisher peer.ID, o admin.SyncOptio
 	err := a.ix.ingester.Sync(publisher, opts)
 	if errors.Is(err, ingest.ErrBusy) {
 		return fmt.Errorf("%w: %s", admin.ErrSyncRunning, publisher)
+	}
+	if errors.Is(err, announce.ErrNotAllowed) {
+		return admin.ErrNotAllowed
 	}
 	if errors.Is(err, ingest.ErrUnknownPublisher) {
 		return fmt.Errorf("%w: publisher %s has no known address; give one as the body", admin.ErrNotFound, publisher)

@@ -20,7 +20,7 @@ type localFinder struct{ ix *Indexer }
 func (ix *Indexer) Finder() find.Finder { return localFinder{ix} }
 
 // Find yields the results of mh in the order of find.md section 5. A value
-// whose provider is not in the registry is left out.
+// whose provider is not in the registry, not allowed or inactive is left out.
 func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[find.ProviderResult, error] {
 	return func(yield func(find.ProviderResult, error) bool) {
 		values, err := f.ix.store.Find(mh)
@@ -35,7 +35,7 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 				yield(find.ProviderResult{}, err)
 				return
 			}
-			if !by.registered {
+			if !by.shown {
 				continue
 			}
 			var contextual *store.ExtendedSet
@@ -56,9 +56,9 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 
 // servedBy is what the registry says of one provider.
 type servedBy struct {
-	registered bool
-	addrs      []multiaddr.Multiaddr
-	chain      *store.ExtendedSet
+	shown bool
+	addrs []multiaddr.Multiaddr
+	chain *store.ExtendedSet
 }
 
 // servedBy reads the registry once for each provider of an answer: a multihash
@@ -67,11 +67,11 @@ func (f localFinder) servedBy(known map[peer.ID]servedBy, provider peer.ID) (by 
 	if by, ok := known[provider]; ok {
 		return by, nil
 	}
-	var addrs []string
-	if addrs, by.registered, err = f.ix.store.ProviderAddrs(provider); err != nil {
+	addrs, publisher, registered, err := f.ix.store.ProviderEntry(provider)
+	if err != nil {
 		return by, err
 	}
-	by.addrs = multiaddrs(addrs)
+	by.addrs, by.shown = multiaddrs(addrs), registered && !f.ix.hidden(provider, publisher)
 	if by.chain, _, err = f.ix.store.Extended(provider, nil); err != nil {
 		return by, err
 	}
@@ -147,7 +147,7 @@ func (f localFinder) Provider(_ context.Context, id peer.ID) (*find.ProviderInfo
 	if err != nil {
 		return nil, err
 	}
-	if !ok || !f.ix.listed(p) {
+	if !ok || !f.ix.listed(p) || f.ix.hidden(id, p.Publisher) {
 		return nil, find.ErrNotFound
 	}
 	info := f.ix.providerInfo(p)
@@ -160,6 +160,12 @@ func (f localFinder) Stats(context.Context) (find.Stats, error) {
 		return find.Stats{}, err
 	}
 	return find.Stats{EntriesEstimate: int64(s.Postings), EntriesCount: int64(s.Postings)}, nil
+}
+
+// hidden says whether a provider is left out of finds: it is not allowed, or
+// its publisher is inactive.
+func (ix *Indexer) hidden(provider, publisher peer.ID) bool {
+	return !ix.policy.Load().allowed(provider) || ix.book.isInactive(publisher)
 }
 
 func (ix *Indexer) listed(p store.Provider) bool {
@@ -175,7 +181,11 @@ func (ix *Indexer) providerInfo(p store.Provider) find.ProviderInfo {
 		FrozenAtTime: p.FrozenAtTime,
 		LastError:    p.LastError, LastErrorTime: p.LastErrorTime,
 	}
-	if p.Publisher != "" {
+	if p.Publisher == "" {
+		// The reference's handoff crashes on a record without a publisher.
+		info.Publisher = &peer.AddrInfo{ID: p.ID}
+	} else {
+		info.Inactive = ix.book.isInactive(p.Publisher)
 		progress := ix.store.DurableProgress(p.Publisher)
 		info.LastAdvertisement = progress.Mark.Ad
 		info.LastAdvertisementTime = progress.MarkTime

@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -60,8 +61,11 @@ type Config struct {
 	AssignedOnly bool
 	// AllowPrivate lets publishers be dialled at private and loopback addresses.
 	AllowPrivate bool
-	// AnyPublisher accepts ads for a provider from any signer, in any chain.
+	// AnyPublisher makes Publish true in the policy: ads for a provider are
+	// accepted from any signer, in any chain, but for the policy's exceptions.
 	AnyPublisher bool
+	// Polling is about publishers that are silent.
+	Polling PollConfig
 	// PublisherRate bounds what is read of one publisher, bytes a second; 0: not.
 	PublisherRate int64
 	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
@@ -85,6 +89,8 @@ type Config struct {
 	InsecureAdmin bool
 	Version       string
 	Logger        *slog.Logger
+	// LogLevel is that of Logger, if it can be set at run time; else nil.
+	LogLevel *slog.LevelVar
 }
 
 // OffHeapBytes is how much of StoreMemory is used outside of Go's heap.
@@ -104,7 +110,10 @@ type Indexer struct {
 	registry *prometheus.Registry
 	disk     *diskWatch
 	jobs     *storeJobs
-	probes   chan struct{} // one element for each that runs
+	book     *publisherBook
+	policy   atomic.Pointer[policy] // never nil once opened
+	policing sync.Mutex             // one change of the policy at a time, until it is on disk
+	probes   chan struct{}          // one element for each that runs
 
 	mu         sync.Mutex       // guards unassigned
 	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
@@ -162,6 +171,13 @@ func (ix *Indexer) open() error {
 	ix.store = st
 	ix.jobs = newStoreJobs(st, ix.log)
 	ix.disk = newDiskWatch(ix)
+	if err := ix.loadPolicy(); err != nil {
+		return err
+	}
+	if ix.book, err = openBook(st, ingestSyncs{ix}, ix.allow, ix.cfg.Polling, ix.log, time.Now); err != nil {
+		return err
+	}
+	ix.book.metrics.register(ix.registry)
 	ix.ingester, err = ingest.Open(ingest.Config{
 		Store: st,
 		Dial: func(ai peer.AddrInfo) (ingest.Publisher, error) {
@@ -172,8 +188,9 @@ func (ix *Indexer) open() error {
 			return p, nil
 		},
 		Allow:       ix.allow,
-		MayPublish:  ix.mayPublish(),
+		MayPublish:  func(id, provider peer.ID) bool { return ix.policy.Load().mayPublish(id, provider) },
 		Failed:      func(at peer.AddrInfo, head cid.Cid) { ix.seen.Forget(announce.KeyOf(at, head)) },
+		Reached:     ix.reached,
 		MemoryBytes: ix.cfg.IngestMemory,
 		Logger:      ix.log, Registerer: ix.registry,
 	})
@@ -215,10 +232,16 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
 	serve(ix.cfg.Find, find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version}))
 	serve(ix.cfg.Ingest, ix.ingestHandler())
-	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin, Operator: ix.Operator(), Ingest: ix.IngestOperator(), Metrics: metrics, Pprof: true, Logger: ix.log}))
+	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{
+		Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin,
+		Check:    func(context.Context) error { return ix.store.Probe() },
+		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(),
+		Metrics: metrics, Pprof: true, Logger: ix.log,
+	}))
 	serve(ix.cfg.Metrics, metrics)
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })
+	g.Go(func() error { return ix.book.run(ctx) })
 	if ix.gossip != nil {
 		g.Go(func() error { return ix.gossip.Run(ctx, ix.hear) })
 	}
@@ -250,10 +273,10 @@ func (ix *Indexer) Close() error {
 
 // allow decides whose chains this node follows.
 func (ix *Indexer) allow(publisher peer.ID) error {
-	if !ix.cfg.AssignedOnly {
-		return nil
+	if !ix.policy.Load().allowed(publisher) {
+		return announce.ErrNotAllowed
 	}
-	if ix.isAssigned(publisher) {
+	if !ix.cfg.AssignedOnly || ix.isAssigned(publisher) {
 		return nil
 	}
 	return announce.ErrNotAllowed
@@ -264,9 +287,5 @@ func (ix *Indexer) isAssigned(publisher peer.ID) bool {
 	return ok
 }
 
-func (ix *Indexer) mayPublish() func(id, provider peer.ID) bool {
-	if ix.cfg.AnyPublisher {
-		return func(peer.ID, peer.ID) bool { return true }
-	}
-	return nil
-}
+// reached is told by ingest of each try to fetch a publisher's head.
+func (ix *Indexer) reached(publisher peer.ID, err error) { ix.book.reached(publisher, err) }

@@ -25,7 +25,7 @@ func (ix *Indexer) hear(ctx context.Context, a announce.Announce) error {
 	if err := ix.allow(a.Publisher.ID); err != nil {
 		return err
 	}
-	if ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key()) {
+	if !ix.book.isGone(a.Publisher.ID) && (ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key())) {
 		return nil
 	}
 	var err error
@@ -60,6 +60,7 @@ func (ix *Indexer) ingestHandler() http.Handler {
 	announces := announce.NewProbingHandler(ix.hear, ix.probe)
 	mux.Handle("/announce", announces)
 	mux.Handle("/ingest/announce", announces)
+	mux.HandleFunc("/register", ix.register)
 	mux.HandleFunc("/health", ix.health)
 	mux.HandleFunc("/sync/status", ix.syncStatuses)
 	mux.HandleFunc("/sync/status/{publisher}", ix.syncStatus)

@@ -401,3 +401,16 @@ func TestChainOverItsBudgetBacksOffWithAReason(t *testing.T) {
 		t.Errorf("the head was asked for %d times", got)
 	}
 }
+
+// TestChainOfAWholeBatchIsWalkedToItsEnd: the last ad of a batch is the first
+// of the chain.
+func TestChainOfAWholeBatchIsWalkedToItsEnd(t *testing.T) {
+	c := newTestChain(t)
+	c.content("first", 10)
+	for range scanBatch - 1 {
+		c.ad(schema.Advertisement{})
+	}
+	n := openNode(t, vfs.NewMem(), c)
+	n.sync(c)
+	n.wantFound(testMultihashes(t, "first", 10), "first")
+}

@@ -353,7 +353,7 @@ func (w *walk) run(ctx context.Context) error {
 			return w.stuck(ctx, err)
 		}
 		w.pass(ad, size)
-		if len(w.jobs) == scanBatch || time.Since(w.flushed) > scanDelay {
+		if w.at.Next.Defined() && (len(w.jobs) == scanBatch || time.Since(w.flushed) > scanDelay) {
 			if err := w.flush(ctx, false); err != nil {
 				return err
 			}

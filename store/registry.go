@@ -179,18 +179,19 @@ func (s *Store) Provider(id peer.ID) (Provider, bool, error) {
 	return p, err == nil, err
 }
 
-// ProviderAddrs returns the retrieval addresses of a provider; false if it is
-// not in the registry. It reads one row, where Provider may read a thousand.
-func (s *Store) ProviderAddrs(id peer.ID) (addrs []string, ok bool, err error) {
+// ProviderEntry returns the retrieval addresses of a provider and the publisher
+// of its last ad, "" if there was none; false if it is not in the registry. It
+// reads one row, where Provider may read a thousand.
+func (s *Store) ProviderEntry(id peer.ID) (addrs []string, publisher peer.ID, ok bool, err error) {
 	if err := s.enter(); err != nil {
-		return nil, false, err
+		return nil, "", false, err
 	}
 	defer s.exit()
 	if checkPeer("provider", id) != nil {
-		return nil, false, nil
+		return nil, "", false, nil
 	}
 	w, ok, err := getRow(s.db, peerKey(prefixProvider, id), decodeProvider)
-	return w.addrs, ok, err
+	return w.addrs, w.last.publisher, ok, err
 }
 
 // Providers returns the whole registry, in the order of provider IDs.

@@ -137,3 +137,11 @@ func (t *tx) setState(publisher peer.ID, st PublisherState) error {
 	}
 	return t.set(peerKey(prefixState, publisher), stateRow(st).encode())
 }
+
+// PublisherError returns the last error met with a publisher, see SetError.
+func (s *Store) PublisherError(publisher peer.ID) (text string, at time.Time) {
+	s.view.RLock()
+	defer s.view.RUnlock()
+	info := s.publisher(publisher).info
+	return info.lastError, info.lastErrorTime
+}

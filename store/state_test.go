@@ -121,11 +121,11 @@ func TestRegisteredProvidersAreBounded(t *testing.T) {
 	write(t, s, c.ad("a", "m"), updating(content, ProviderUpdate{Time: testTime}), testMH(1))
 	sure(t, s.Register(name(4), []string{"/dns/a"}, 4, 4)) // 2 and 3 are forgotten
 	for n, want := range map[uint64][]string{1: {"/dns/b"}, 2: {"/dns/a"}, 4: {"/dns/a"}} {
-		if addrs, ok, err := s.ProviderAddrs(name(n)); err != nil || !ok || !slices.Equal(addrs, want) {
+		if addrs, _, ok, err := s.ProviderEntry(name(n)); err != nil || !ok || !slices.Equal(addrs, want) {
 			t.Errorf("%d: %v %v %v", n, addrs, ok, err)
 		}
 	}
-	if _, ok, err := s.ProviderAddrs(name(3)); err != nil || ok {
+	if _, _, ok, err := s.ProviderEntry(name(3)); err != nil || ok {
 		t.Errorf("3 was not forgotten: %v", err)
 	}
 	sure(t, checkInvariants(s))

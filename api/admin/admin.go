@@ -9,7 +9,8 @@
 // error, by which errors.Is works the same on both sides of the wire.
 //
 // [Operator] is what a person asks of one node's store: its size and garbage,
-// compaction, checks, removing a provider.
+// compaction, checks, removing a provider. [Registry] is whom a node knows and
+// takes content from: its policy, its publishers and how they are polled.
 //
 // Who may ask is decided where the API is served: a bearer token, or a
 // loopback listener that web pages cannot reach ([HandlerConfig],
@@ -20,7 +21,8 @@
 //
 // Sentinels a caller may test for: ErrNotAssigner, ErrAlreadyAssigned,
 // ErrNotAssigned, ErrNotAllowed, ErrFrozen, ErrFreezeDisabled, ErrSyncRunning,
-// ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable, ErrUnauthorized.
+// ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable, ErrNotSupported,
+// ErrUnauthorized.
 package admin
 
 import (

@@ -37,6 +37,8 @@ var (
 	// ErrUnavailable: the indexer, or one it needs for the answer, could not
 	// be asked; what was to be done may or may not have been done.
 	ErrUnavailable = errors.New("unavailable")
+	// ErrNotSupported: the indexer does not do such a thing.
+	ErrNotSupported = errors.New("not supported")
 	// ErrUnauthorized: the token is missing or wrong.
 	ErrUnauthorized = errors.New("token missing or wrong: the server wants the token of its --admin-token-file")
 )
@@ -59,6 +61,7 @@ var kinds = []struct {
 	{ErrNotFound, "not-found", http.StatusNotFound},
 	{ErrBadRequest, "bad-request", http.StatusBadRequest},
 	{ErrUnavailable, "unavailable", http.StatusBadGateway},
+	{ErrNotSupported, "not-supported", http.StatusNotImplemented},
 	{ErrUnauthorized, "unauthorized", http.StatusUnauthorized},
 }
 
@@ -127,6 +130,8 @@ func kindOf(status *api.StatusError, name string) error {
 		return ErrNotFound
 	case http.StatusConflict:
 		return ErrSyncRunning // the reference has no other use for it
+	case http.StatusNotImplemented:
+		return ErrNotSupported
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return ErrUnavailable
 	}

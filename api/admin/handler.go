@@ -40,6 +40,11 @@ type HandlerConfig struct {
 	Check func(context.Context) error
 	// Operator, if not nil, is what StorePath and the like serve.
 	Operator Operator
+	// Registry, if not nil, is what PolicyPath, PublishersPath, /ingest/allow/
+	// and the like serve.
+	Registry Registry
+	// LogLevel is what /config/log/level sets; nil is 501.
+	LogLevel *slog.LevelVar
 	// Ingest, if not nil, is what progressPath and the like serve.
 	Ingest IngestOperator
 	// Metrics is served at /metrics and /metrics/; nil is 404.
@@ -73,11 +78,17 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	mux.HandleFunc("/ingest/unassign/", h.do(http.MethodPut, h.unassign))
 	mux.HandleFunc("/ingest/handoff/", h.do(http.MethodPost, h.handoff))
 	mux.HandleFunc("/ingest/sync/", h.syncs)
+	mux.HandleFunc("/reloadconfig", h.do(http.MethodPost, h.reloadConfig))
+	h.routeLog(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		api.Error(w, http.StatusNotFound, "404 page not found")
 	})
 	if cfg.Operator != nil {
 		h.routeStore(mux, cfg.Operator)
+	}
+	if cfg.Registry != nil {
+		h.routeRegistry(mux, cfg.Registry)
+		h.routeReference(mux, cfg.Registry)
 	}
 	if cfg.Ingest != nil {
 		h.routeIngest(mux, cfg.Ingest)

@@ -147,22 +147,31 @@ func (h *handler) routeStore(mux *http.ServeMux, op Operator) {
 		}
 		return op.MarkWhole(r.Context(), force)
 	}))
-	mux.HandleFunc(removeProvider, h.do(http.MethodDelete, func(r *http.Request) error {
-		provider, err := pathPeer(r)
-		if err != nil {
+	mux.HandleFunc(removeProvider, h.do(http.MethodDelete, func(r *http.Request) error { return h.removeProvider(r, op) }))
+}
+
+// removeProvider removes a provider, and blocks it first if asked to, so that
+// nothing of it comes back in between.
+func (h *handler) removeProvider(r *http.Request, op Operator) error {
+	provider, err := pathPeer(r)
+	if err != nil {
+		return err
+	}
+	block := false
+	if text := r.URL.Query().Get("block"); text != "" {
+		if block, err = strconv.ParseBool(text); err != nil {
+			return kindError{ErrBadRequest, "bad value for block: " + text}
+		}
+	}
+	if block {
+		if h.cfg.Registry == nil {
+			return kindError{ErrNotSupported, "this node cannot block a provider: remove it without block"}
+		}
+		if err := h.cfg.Registry.Block(r.Context(), provider); err != nil {
 			return err
 		}
-		if text := r.URL.Query().Get("block"); text != "" {
-			block, err := strconv.ParseBool(text)
-			if err != nil {
-				return kindError{ErrBadRequest, "bad value for block: " + text}
-			}
-			if block {
-				return kindError{ErrBadRequest, "this node cannot block a provider: remove it without block, and unassign or stop its publisher"}
-			}
-		}
-		return op.RemoveProvider(r.Context(), provider)
-	}))
+	}
+	return op.RemoveProvider(r.Context(), provider)
 }
 
 // Store asks for the size of the indexer's store.

@@ -108,7 +108,7 @@ func TestRemoveProviderOverHTTP(t *testing.T) {
 		{http.MethodDelete, "/removeprovider/" + publisher.String(), 200, ""},
 		{http.MethodDelete, "/removeprovider/" + publisher.String() + "?block=f", 200, ""},
 		{http.MethodDelete, "/removeprovider/" + publisher.String() + "?block=x", 400, "bad value for block: x"},
-		{http.MethodDelete, "/removeprovider/" + publisher.String() + "?block=t", 400, "cannot block"},
+		{http.MethodDelete, "/removeprovider/" + publisher.String() + "?block=t", 501, "cannot block"},
 		{http.MethodDelete, "/removeprovider/nobody", 400, "Cannot decode peer id"},
 		{http.MethodGet, "/removeprovider/" + publisher.String(), 405, ""},
 		{http.MethodGet, "/signpost/v1/store/compact", 405, ""},

@@ -66,11 +66,17 @@ func gossipFlags(listen string) []cli.Flag {
 
 // newLogger logs text for people to stderr at --log-level.
 func newLogger(c *cli.Context) (*slog.Logger, error) {
-	var level slog.Level
+	log, _, err := newLeveledLogger(c)
+	return log, err
+}
+
+// newLeveledLogger is newLogger with what sets the level later.
+func newLeveledLogger(c *cli.Context) (*slog.Logger, *slog.LevelVar, error) {
+	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(c.String(flagLogLevel))); err != nil {
-		return nil, misused("--%s %q: use debug, info, warn or error", flagLogLevel, c.String(flagLogLevel))
+		return nil, nil, misused("--%s %q: use debug, info, warn or error", flagLogLevel, c.String(flagLogLevel))
 	}
-	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), nil
+	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), level, nil
 }
 
 // listen opens the TCP listener a flag names; port 0 takes any free port.

@@ -61,7 +61,7 @@ func indexerCommand() *cli.Command {
 			metricsFlag(),
 			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
-			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain"),
+			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain, but for the policy's exceptions"),
 			stringFlag(flagPublisherRate, "0", "`BYTES` a second to fetch from one publisher at most; 0 for no limit"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
@@ -71,7 +71,7 @@ func indexerCommand() *cli.Command {
 			&cli.StringFlag{Name: flagIndexSecret, DefaultText: "index-secret in --data", EnvVars: env(flagIndexSecret),
 				Usage: "`FILE` with the pool's index secret; made if absent"},
 			logLevelFlag(),
-		}, gossipFlags(":3003")...),
+		}, append(pollFlags(), gossipFlags(":3003")...)...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -86,7 +86,10 @@ func indexerCommand() *cli.Command {
 }
 
 func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
-	if cfg.Logger, err = newLogger(c); err != nil {
+	if cfg.Logger, cfg.LogLevel, err = newLeveledLogger(c); err != nil {
+		return cfg, err
+	}
+	if cfg.Polling, err = pollConfig(c); err != nil {
 		return cfg, err
 	}
 	if cfg.DataDir, err = dataDir(c); err != nil {

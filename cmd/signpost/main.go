@@ -73,7 +73,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"runs a whole pool, publishes a directory into it and finds it again.",
 		Commands: []*cli.Command{
 			devCommand(), indexerCommand(), assignerCommand(), frontendCommand(),
-			publishCommand(), findCommand(), announceCommand(), statusCommand(), adCommand(), storeCommand(),
+			publishCommand(), findCommand(), announceCommand(), statusCommand(), adCommand(), storeCommand(), policyCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

@@ -143,3 +143,15 @@ func (c *Client) Close() {
 		c.overlay.CloseIdleConnections()
 	}
 }
+
+// NewHTTPClient returns a client for asking servers that strangers name:
+// without allowPrivate it connects to addresses of the public Internet only,
+// after DNS and for each redirect, and ends in [ErrPrivateAddress] otherwise.
+// It uses no proxy. Bodies and time are the caller's to bound.
+func NewHTTPClient(allowPrivate bool) *http.Client {
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	if !allowPrivate {
+		dialer.ControlContext = refusePrivate
+	}
+	return &http.Client{Transport: newTransport(dialer), CheckRedirect: boundRedirects}
+}
