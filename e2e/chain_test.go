@@ -43,6 +43,7 @@ type chain struct {
 	mem   *ipnisync.Memory
 	head  cid.Cid
 	addr  multiaddr.Multiaddr
+	made  []cid.Cid // blocks put since they were taken over by a wire
 
 	heads atomic.Int64 // times the head was asked for
 	gate  gate
@@ -125,7 +126,9 @@ func (c *chain) block(b []byte, err error) cid.Cid {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return c.mem.Put(b, c.codec)
+	link := c.mem.Put(b, c.codec)
+	c.made = append(c.made, link)
+	return link
 }
 
 // entries stores mhs as a list of chunks of at most per multihashes and

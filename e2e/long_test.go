@@ -22,18 +22,20 @@ func TestNewHeadIsFoundBehindALongBacklog(t *testing.T) {
 	if os.Getenv("SIGNPOST_SOAK") == "1" {
 		ads = 100_000
 	}
-	c := newDelayedChain(t, "long", time.Millisecond)
+	c := newChain(t, "long")
 	mhs := multihashes("long", 2*ads)
 	for n := range ads {
 		c.push(c.ad(fmt.Sprint(n), c.entries(mhs[2*n:2*n+2], 2)[0]))
 	}
 	genesis := c.genesis()
+	w := newWire(c, time.Millisecond).start()
 	ix := startIndexer(t, workDir(t), "indexer", "--freeze-at", "-1",
 		"--store-memory", strconv.Itoa(memoryStore), "--ingest-memory", strconv.Itoa(memoryFetch))
 	c.announce(ix.Ingest)
 	eventually(t, "the first ads are in", func() error { return foundIn(ix, mhs[2*ads-1]) })
 	fresh := multihashes("fresh", 10)
 	c.add("fresh", fresh)
+	w.publish(c)
 	start := time.Now()
 	c.announce(ix.Ingest)
 	eventually(t, "the new ad is found", func() error { return foundIn(ix, fresh[9]) })
