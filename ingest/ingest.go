@@ -46,6 +46,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -101,6 +102,8 @@ const (
 	maxSeats  = 256
 	maxGuests = 64
 	slice     = 5 * time.Second
+	// hastenEvery bounds how often ends of sessions hasten a sync of the store.
+	hastenEvery = 50 * time.Millisecond
 	// maxAllLanes bounds the lanes of all publishers besides the first of each.
 	maxAllLanes = 512
 )
@@ -176,6 +179,7 @@ type Ingester struct {
 	decoders sync.Pool           // of *schema.ChunkDecoder
 	stages   *stageBook
 	uploads  *semaphore.Weighted // mirror files on their way
+	hastened atomic.Int64        // see makeDurable; nanoseconds since 1970
 
 	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
@@ -319,6 +323,16 @@ func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Ci
 	}
 	i.cfg.Store.SyncSoon()
 	return i.cfg.Store.WaitDurable(ctx, seq)
+}
+
+// makeDurable hastens that what a session has done is durable and shown to
+// others, unless that was hastened a moment ago.
+func (i *Ingester) makeDurable() {
+	now := time.Now().UnixNano()
+	last := i.hastened.Load()
+	if now-last >= int64(hastenEvery) && i.hastened.CompareAndSwap(last, now) {
+		i.cfg.Store.SyncSoon()
+	}
 }
 
 // toMirror is block if ads are mirrored, else nil: it need not be kept.
