@@ -42,6 +42,7 @@ import (
 	"github.com/signpost-index/signpost/api/find"
 	"github.com/signpost-index/signpost/ingest"
 	"github.com/signpost-index/signpost/ingest/ipnisync"
+	"github.com/signpost-index/signpost/ingest/mirror"
 	"github.com/signpost-index/signpost/store"
 )
 
@@ -68,6 +69,10 @@ type Config struct {
 	Polling PollConfig
 	// PublisherRate bounds what is read of one publisher, bytes a second; 0: not.
 	PublisherRate int64
+	// MirrorTo is where applied ads are written as CAR files, MirrorFrom where
+	// blocks are read before a publisher is asked: URLs as package mirror takes
+	// them. Empty: nowhere.
+	MirrorTo, MirrorFrom string
 	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
 	// never freezes by itself; 0 means DefaultFreezePercent.
 	FreezePercent float64
@@ -114,6 +119,8 @@ type Indexer struct {
 	policy   atomic.Pointer[policy] // never nil once opened
 	policing sync.Mutex             // one change of the policy at a time, until it is on disk
 	probes   chan struct{}          // one element for each that runs
+	// mirror is written, mirrorFrom read; nil without. They may be the same.
+	mirror, mirrorFrom *mirror.Mirror
 
 	mu         sync.Mutex       // guards unassigned
 	unassigned map[peer.ID]bool // given up in this run; not preferred until restart
@@ -178,6 +185,9 @@ func (ix *Indexer) open() error {
 		return err
 	}
 	ix.book.metrics.register(ix.registry)
+	if err := ix.openMirrors(); err != nil {
+		return err
+	}
 	ix.ingester, err = ingest.Open(ingest.Config{
 		Store: st,
 		Dial: func(ai peer.AddrInfo) (ingest.Publisher, error) {
@@ -191,6 +201,8 @@ func (ix *Indexer) open() error {
 		MayPublish:  func(id, provider peer.ID) bool { return ix.policy.Load().mayPublish(id, provider) },
 		Failed:      func(at peer.AddrInfo, head cid.Cid) { ix.seen.Forget(announce.KeyOf(at, head)) },
 		Reached:     ix.reached,
+		Mirror:      ix.mirror,
+		MirrorFrom:  ix.mirrorFrom,
 		MemoryBytes: ix.cfg.IngestMemory,
 		Logger:      ix.log, Registerer: ix.registry,
 	})
@@ -259,6 +271,7 @@ func (ix *Indexer) Close() error {
 			errs = append(errs, ix.ingester.Close())
 		}
 		ix.client.Close()
+		errs = append(errs, ix.closeMirrors())
 		errs = append(errs, ix.streams.Close())
 		if ix.store != nil {
 			ix.jobs.close()

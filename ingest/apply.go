@@ -29,6 +29,7 @@ type lane struct {
 	*session
 	decoder *schema.ChunkDecoder
 	mhs     []multihash.Multihash
+	file    *mirrored // of the ad in work; nil if it has none
 }
 
 // do applies one ad as far as that is possible. again is when it is to be tried
@@ -98,9 +99,11 @@ func (l *lane) later(j job, err error, k kind) time.Time {
 func (l *lane) apply(ctx context.Context, j job) error {
 	if j.ad == nil {
 		var err error
-		if j.ad, _, err = l.loadAd(ctx, j.Ad); err != nil {
+		var block []byte
+		if j.ad, block, err = l.loadAd(ctx, j.Ad); err != nil {
 			return err
 		}
+		j.raw = l.i.toMirror(block)
 	}
 	l.st.current(j.Ad)
 	start := time.Now()
@@ -163,7 +166,13 @@ func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
 	default:
 		return l.applyContent(ctx, j, provider, e)
 	}
-	return done{verdict: e.Verdict}, l.commit(j, provider, e)
+	file := l.mirrorOf(j, schema.NoEntries)
+	defer file.close()
+	err = l.commit(j, provider, e)
+	if err == nil {
+		file.keep(ctx)
+	}
+	return done{verdict: e.Verdict}, err
 }
 
 // judge decides whether the ad may be applied at all.
@@ -293,6 +302,15 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 	if err := w.Put(nil); err != nil { // frozen or full: nothing need be fetched
 		return 0, err
 	}
+	if from.chunks == 0 {
+		l.file = l.mirrorOf(j, j.ad.Entries)
+	} else {
+		l.file = &mirrored{l: l, ad: j.Ad} // it can be read from the middle, not written
+	}
+	defer func() {
+		l.file.close()
+		l.file = nil
+	}()
 	n, since := 0, 0
 	err = l.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {
 		n += len(mhs)
@@ -307,7 +325,9 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 		return n, err
 	}
 	l.i.stages.fetched(j.Ad)
-	_, err = w.Commit(e)
+	if _, err = w.Commit(e); err == nil {
+		l.file.keep(ctx)
+	}
 	return n, err
 }
 

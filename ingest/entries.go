@@ -91,6 +91,7 @@ func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (b
 	for mh := range chunk.All() {
 		l.mhs = append(l.mhs, mh)
 	}
+	l.file.wrote(at.next, block.Bytes)
 	l.i.metrics.multihashesSkipped.Add(float64(chunk.Skipped))
 	l.st.chunk(len(block.Bytes), len(l.mhs))
 	behind = entriesCursor{chunks: at.chunks + 1, next: chunk.Next}
@@ -131,6 +132,9 @@ func (l *lane) fetchOther(ctx context.Context, root cid.Cid, block ipnisync.Bloc
 
 // entryBlock fetches a block of entries, to be released.
 func (l *lane) entryBlock(ctx context.Context, c cid.Cid) (ipnisync.Block, error) {
+	if block, ok := l.file.fetch(ctx, c); ok {
+		return block, nil
+	}
 	block, err := l.fetch(ctx, c, ipnisync.HintEntryChunk)
 	if err != nil {
 		return block, fmt.Errorf("fetch entries %s from %s: %w", c, l.publisher, err)

@@ -21,6 +21,7 @@ const (
 type job struct {
 	store.PendingAd
 	ad    *schema.Advertisement // nil: to be fetched
+	raw   []byte                // its block, if it is to be mirrored
 	bytes int                   // of its block; 0 if ad is nil
 }
 

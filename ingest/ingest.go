@@ -55,6 +55,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/signpost-index/signpost/ingest/ipnisync"
+	"github.com/signpost-index/signpost/ingest/mirror"
 	"github.com/signpost-index/signpost/ingest/schema"
 	"github.com/signpost-index/signpost/store"
 )
@@ -139,6 +140,10 @@ type Config struct {
 	// a repetition of it is not taken for a duplicate. It must not block nor
 	// call the Ingester. May be nil.
 	Failed func(info peer.AddrInfo, head cid.Cid)
+	// Mirror, if not nil, gets every applied ad with its entries as a CAR file;
+	// MirrorFrom, if not nil, is read before the publisher is asked for blocks.
+	// They may be the same, and belong to the caller.
+	Mirror, MirrorFrom *mirror.Mirror
 	// MemoryBytes bounds what running syncs hold together; 0 means DefaultMemoryBytes.
 	MemoryBytes int64
 	// RetryMin and RetryMax bound the back-off after a failed sync; 0 means
@@ -170,6 +175,7 @@ type Ingester struct {
 	memory   *ipnisync.Budget    // of blocks in work
 	decoders sync.Pool           // of *schema.ChunkDecoder
 	stages   *stageBook
+	uploads  *semaphore.Weighted // mirror files on their way
 
 	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
@@ -217,6 +223,7 @@ func Open(cfg Config) (*Ingester, error) {
 		lanes:   semaphore.NewWeighted(maxAllLanes),
 		memory:  ipnisync.NewBudget(cfg.MemoryBytes / 4),
 		stages:  newStageBook(m.stageSeconds),
+		uploads: semaphore.NewWeighted(maxUploads),
 		decoders: sync.Pool{New: func() any {
 			return schema.NewChunkDecoder(schema.DefaultLimits)
 		}},
@@ -312,6 +319,14 @@ func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Ci
 	}
 	i.cfg.Store.SyncSoon()
 	return i.cfg.Store.WaitDurable(ctx, seq)
+}
+
+// toMirror is block if ads are mirrored, else nil: it need not be kept.
+func (i *Ingester) toMirror(block []byte) []byte {
+	if i.cfg.Mirror == nil {
+		return nil
+	}
+	return block
 }
 
 // SyncOptions of an explicit sync, as POST /ingest/sync/{publisher} takes them.

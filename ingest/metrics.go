@@ -14,6 +14,8 @@ type metrics struct {
 	syncsDone, syncsFailed          prometheus.Counter
 	syncSeconds                     prometheus.Histogram
 	stageSeconds                    *prometheus.HistogramVec
+	mirrorFiles, mirrorFailed       prometheus.Counter
+	mirrorBlocks, mirrorUnread      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,6 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		adsDelayed:         counter("signpost_ingest_ads_delayed_total", "Failed tries of an advertisement that will be tried again."),
 		adsKnown:           counter("signpost_ingest_ads_known_total", "Advertisements not fetched because the same one stands as part of another publisher's chain."),
 		gaps:               counter("signpost_ingest_gaps_total", "Walks back along a chain that ended at a missing or undecodable advertisement."),
+		mirrorFiles:        counter("signpost_ingest_mirror_files_total", "Advertisements written to the mirror."),
+		mirrorFailed:       counter("signpost_ingest_mirror_failed_total", "Advertisements that could not be written to the mirror."),
+		mirrorBlocks:       counter("signpost_ingest_mirror_blocks_total", "Blocks read from a mirror instead of the publisher."),
+		mirrorUnread:       counter("signpost_ingest_mirror_unread_total", "Reads of a mirror that failed for another reason than that it had nothing."),
 		multihashes:        counter("signpost_ingest_multihashes_total", "Multihashes taken from entries."),
 		multihashesSkipped: counter("signpost_ingest_multihashes_skipped_total", "Multihashes dropped because they do not decode or are out of bounds."),
 		bytesFetched:       counter("signpost_ingest_fetched_bytes_total", "Bytes of blocks fetched from publishers."),

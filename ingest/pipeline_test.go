@@ -270,7 +270,7 @@ func TestSameAdsUnderAnotherPublisherAreNotFetchedAgain(t *testing.T) {
 	_, b := first.content("b", 20)
 	mirror := newTestChain(t)
 	mirror.mem = ipnisync.NewMemory(mirror.key, "")
-	second := &mirrored{testChain: mirror, of: first}
+	second := &otherHead{testChain: mirror, of: first}
 	cfg := store.Config{Dir: "data", FS: vfs.NewMem(), MemoryBytes: 64 << 20, SyncEvery: time.Millisecond}
 	n := openNodeOn(t, cfg, anyone, first, mirror)
 	dial := n.i.cfg.Dial
@@ -302,13 +302,13 @@ func TestSameAdsUnderAnotherPublisherAreNotFetchedAgain(t *testing.T) {
 	n.wantFound(testMultihashes(t, "a", 20), "a")
 }
 
-// mirrored serves the blocks of another chain under its own head.
-type mirrored struct {
+// otherHead serves the blocks of another chain under its own head.
+type otherHead struct {
 	*testChain
 	of *testChain
 }
 
-func (m *mirrored) Block(ctx context.Context, c cid.Cid) ([]byte, error) { return m.of.Block(ctx, c) }
+func (m *otherHead) Block(ctx context.Context, c cid.Cid) ([]byte, error) { return m.of.Block(ctx, c) }
 
 // TestAnnounceThatWasAnsweredSurvivesACrash: nil from Announce means that the
 // head will be looked at, even if power goes the moment after.

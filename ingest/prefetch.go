@@ -7,6 +7,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/signpost-index/signpost/ingest/ipnisync"
+	"github.com/signpost-index/signpost/ingest/schema"
 )
 
 const (
@@ -52,8 +53,21 @@ func (p *prefetch) give(c cid.Cid, block ipnisync.Block) {
 
 // fetch is a schema.HAMTFetch.
 func (p *prefetch) fetch(ctx context.Context, c cid.Cid, next []cid.Cid) ([]byte, error) {
+	block, err := p.node(ctx, c, next)
+	if err == nil && p.l.i.cfg.Mirror != nil {
+		if err := schema.CheckBlock(c, block); err == nil { // else the walk says so
+			p.l.file.wrote(c, block)
+		}
+	}
+	return block, err
+}
+
+func (p *prefetch) node(ctx context.Context, c cid.Cid, next []cid.Cid) ([]byte, error) {
 	p.last.Release()
 	p.last = ipnisync.Block{}
+	if p.l.file.reads() { // in the order of the walk
+		next = nil
+	}
 	for _, k := range next {
 		if len(p.nodes) >= maxPrefetch {
 			break

@@ -348,11 +348,11 @@ func (w *walk) run(ctx context.Context) error {
 		case !w.whole && n >= leastWalk && (s.feed.over() || s.w.wantsTarget()):
 			return w.flush(ctx, false)
 		}
-		ad, size, err := s.loadAd(ctx, w.at.Next)
+		ad, block, err := s.loadAd(ctx, w.at.Next)
 		if err != nil {
 			return w.stuck(ctx, err)
 		}
-		w.pass(ad, size)
+		w.pass(ad, block)
 		if w.at.Next.Defined() && (len(w.jobs) == scanBatch || time.Since(w.flushed) > scanDelay) {
 			if err := w.flush(ctx, false); err != nil {
 				return err
@@ -361,9 +361,9 @@ func (w *walk) run(ctx context.Context) error {
 	}
 }
 
-func (w *walk) pass(ad *schema.Advertisement, size int) {
+func (w *walk) pass(ad *schema.Advertisement, block []byte) {
 	ref := store.AdRef{Ad: w.at.Next, Prev: ad.PreviousID, Pos: w.at.Pos}
-	w.jobs = append(w.jobs, job{PendingAd: store.PendingAd{AdRef: ref}, ad: ad, bytes: size})
+	w.jobs = append(w.jobs, job{PendingAd: store.PendingAd{AdRef: ref}, ad: ad, raw: w.s.i.toMirror(block), bytes: len(block)})
 	w.s.st.scanned(ref.Ad)
 	w.s.i.stages.scanned(ref.Ad)
 	w.at = store.Scan{Next: ad.PreviousID, Pos: w.at.Pos - 1}
@@ -481,18 +481,23 @@ func troubleAt(scans []store.Scan, pos store.Position) store.Trouble {
 }
 
 // loadAd returns the decoded ad, hash-checked, its signature not yet verified,
-// and the size of its block.
-func (s *session) loadAd(ctx context.Context, c cid.Cid) (*schema.Advertisement, int, error) {
+// and its block.
+func (s *session) loadAd(ctx context.Context, c cid.Cid) (*schema.Advertisement, []byte, error) {
+	if block, ok := s.mirrorAd(ctx, c); ok {
+		if ad, err := schema.DecodeAdvertisement(c, block); err == nil {
+			return ad, block, nil
+		}
+	}
 	block, err := s.fetch(ctx, c, ipnisync.HintAdvertisement)
 	if err != nil {
-		return nil, 0, fmt.Errorf("fetch ad %s from %s: %w", c, s.publisher, err)
+		return nil, nil, fmt.Errorf("fetch ad %s from %s: %w", c, s.publisher, err)
 	}
 	defer block.Release()
 	ad, err := schema.DecodeAdvertisement(c, block.Bytes)
 	if err != nil {
-		return nil, 0, fmt.Errorf("ad %s from %s: %w", c, s.publisher, err)
+		return nil, nil, fmt.Errorf("ad %s from %s: %w", c, s.publisher, err)
 	}
-	return ad, len(block.Bytes), nil
+	return ad, block.Bytes, nil
 }
 
 func parseAddrs(texts []string) []multiaddr.Multiaddr {

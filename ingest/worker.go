@@ -41,6 +41,7 @@ type worker struct {
 	reached bool
 
 	// Of the worker's goroutine.
+	mirrored  cid.Cid   // head written to the mirror last
 	pub       *source   // that served last, should no address be known; or nil
 	later     time.Time // when what is left on disk can be tried again
 	left      bool      // something is left

@@ -28,6 +28,8 @@ const (
 	flagIngestMemory  = "ingest-memory"
 	flagAnyPublisher  = "any-publisher"
 	flagPublisherRate = "publisher-rate"
+	flagMirror        = "mirror"
+	flagMirrorFrom    = "mirror-from"
 	flagAdminToken    = "admin-token-file"
 	flagInsecureAdmin = "insecure-admin"
 
@@ -63,6 +65,8 @@ func indexerCommand() *cli.Command {
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
 			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain, but for the policy's exceptions"),
 			stringFlag(flagPublisherRate, "0", "`BYTES` a second to fetch from one publisher at most; 0 for no limit"),
+			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX `URL` to write every applied advertisement to, with its entries, as CAR"),
+			stringFlag(flagMirrorFrom, "", "such a `URL` to read advertisements and entries from, before the publisher is asked"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
 			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk: below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
@@ -99,6 +103,7 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	cfg.AssignedOnly = c.Bool(flagAssignedOnly)
 	cfg.AllowPrivate = c.Bool(flagAllowPrivate)
 	cfg.AnyPublisher = c.Bool(flagAnyPublisher)
+	cfg.MirrorTo, cfg.MirrorFrom = c.String(flagMirror), c.String(flagMirrorFrom)
 	if cfg.FreezePercent, err = freezePercent(c); err != nil {
 		return cfg, err
 	}
