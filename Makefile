@@ -53,7 +53,7 @@ bench: ## print the figures of doc/benchmarks.md on this machine
 bench-long: ## print the figures of a store of 200M and 1e9 multihashes; says first what it takes
 	$(GO) test -count 1 -timeout 0 -run '^TestFigures$$' -v ./store -figures '$(BENCH_LONG_CASES)'
 
-soak: ## the long forms of the crash and model tests
+soak: ## the long forms of the crash, model and hostile-publisher tests
 	$(GO) test -count 1 -timeout 4h ./store -soak
 	$(GO) test -count 1 -timeout 4h ./store/wal -soak
 	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 4h ./ingest ./e2e

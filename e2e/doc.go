@@ -9,5 +9,6 @@
 // has is used: flags, the ready line, HTTP, signals.
 //
 // Two environment variables ask for more: SIGNPOST_SOAK=1 for the long forms,
-// SIGNPOST_BENCH=1 for the whole-way figures of doc/benchmarks.md.
+// SIGNPOST_BENCH=1 for the whole-way figures of doc/benchmarks.md, of the cases
+// that SIGNPOST_BENCH_CASES names or of all.
 package e2e
