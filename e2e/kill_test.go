@@ -24,10 +24,9 @@ const (
 	// killWalk is how long what a walk has passed may stay unwritten, the write
 	// itself included.
 	killWalk = 150 * time.Millisecond
-	// killUnwritten is how many ads the store's log may hold that a killed process
-	// takes along: what is done is written when the log has 64 KiB of it or is
-	// synced, and a small ad writes some 500 bytes.
-	killUnwritten = 64 << 10 / 500
+	// killUnwritten is how many ads are done in the 5 ms after which the store's
+	// log is handed to the system: a killed process takes them along.
+	killUnwritten = 25
 )
 
 // TestKillAnywhereInALongChain kills an indexer with -9 at random moments of
@@ -221,9 +220,8 @@ func (s *killStory) mustEnd() {
 }
 
 // mustFetchLittle: a kill costs the ads in flight, one chunk of each, what a
-// walk has passed and not written down, and what was done and is still in the
-// buffer of the store's log. Said apart is what it would be without that buffer,
-// which is what is promised. The backlog on disk is the CIDs of
+// walk has passed and not written down, and what was done in the last
+// milliseconds. Said apart is what it would be without these. The backlog on disk is the CIDs of
 // ads, not their blocks, so that each ad that stands in it at some kill is
 // fetched once more when its turn comes, however many kills there are.
 func (s *killStory) mustFetchLittle() {

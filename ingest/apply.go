@@ -118,6 +118,7 @@ func (l *lane) apply(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
+	l.i.committed()
 	l.i.metrics.applied(done.verdict)
 	l.st.applied()
 	l.i.stages.indexed(j.Ad, done.verdict)
@@ -319,7 +320,9 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 			return w.Put(mhs)
 		}
 		since = 0
-		return w.PutTo(mhs, behind.encode())
+		err := w.PutTo(mhs, behind.encode())
+		l.i.committed()
+		return err
 	})
 	if err != nil {
 		return n, err

@@ -59,6 +59,10 @@ func (l *lane) fetchEntries(ctx context.Context, from entriesCursor, put putFunc
 	return nil
 }
 
+// maxKeptBlock is the largest block whose decoder is used again: twice a usual
+// chunk.
+const maxKeptBlock = 2 << 20
+
 // putFunc takes multihashes and the place behind them.
 type putFunc func([]multihash.Multihash, *entriesCursor) error
 
@@ -77,6 +81,9 @@ func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (b
 	defer func() { end() }()
 	if l.decoder == nil {
 		l.decoder = l.i.decoders.Get().(*schema.ChunkDecoder)
+	}
+	if len(block.Bytes) > maxKeptBlock {
+		defer func() { l.decoder, l.mhs = nil, nil }() // with buffers of its size, which nobody counts
 	}
 	chunk, err := l.decoder.Decode(at.next, block.Bytes)
 	if err != nil && at.chunks == 0 && errors.Is(err, schema.ErrMalformed) {

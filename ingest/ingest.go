@@ -104,6 +104,8 @@ const (
 	slice     = 5 * time.Second
 	// hastenEvery bounds how often ends of sessions hasten a sync of the store.
 	hastenEvery = 50 * time.Millisecond
+	// flushEvery is how much work a kill of the process may undo.
+	flushEvery = 5 * time.Millisecond
 	// maxAllLanes bounds the lanes of all publishers besides the first of each.
 	maxAllLanes = 512
 )
@@ -180,6 +182,7 @@ type Ingester struct {
 	stages   *stageBook
 	uploads  *semaphore.Weighted // mirror files on their way
 	hastened atomic.Int64        // see makeDurable; nanoseconds since 1970
+	flushed  atomic.Int64        // see committed
 
 	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
@@ -332,6 +335,16 @@ func (i *Ingester) makeDurable() {
 	last := i.hastened.Load()
 	if now-last >= int64(hastenEvery) && i.hastened.CompareAndSwap(last, now) {
 		i.cfg.Store.SyncSoon()
+	}
+}
+
+// committed sees to it that a kill of the process loses little: what was
+// committed is handed to the system every few milliseconds.
+func (i *Ingester) committed() {
+	now := time.Now().UnixNano()
+	last := i.flushed.Load()
+	if now-last >= int64(flushEvery) && i.flushed.CompareAndSwap(last, now) {
+		_ = i.cfg.Store.Flush() // a store that failed says so at the next write
 	}
 }
 

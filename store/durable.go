@@ -295,6 +295,20 @@ func (s *Store) WaitDurable(ctx context.Context, seq Seq) error {
 // sync with all who commit while the one before it is under way.
 func (s *Store) SyncSoon() { s.syncer.soon() }
 
+// Flush hands all commits made before the call to the operating system, so that
+// they survive the end of the process, however sudden. Power loss needs more:
+// see Durable. It does not wait for the disk.
+func (s *Store) Flush() error {
+	if err := s.enterWrite(); err != nil {
+		return err
+	}
+	defer s.exit()
+	if err := s.log.Flush(); err != nil {
+		return fmt.Errorf("flush store: %w", err)
+	}
+	return nil
+}
+
 // Sync makes all commits made before the call durable.
 func (s *Store) Sync() error {
 	if err := s.enterWrite(); err != nil {
