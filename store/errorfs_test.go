@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -59,6 +60,7 @@ func TestFailedWriteNeverLeadsToAWrongState(t *testing.T) {
 			if testing.Short() {
 				stride = 23
 			}
+			stride = spread(t, seed, errorfs.OpIsWrite, stride)
 			n := 1 + int64(seed%uint64(stride))
 			runs, stopped := 0, 0
 			for ; ; n += stride {
@@ -84,6 +86,7 @@ func TestFailedReadChangesNothing(t *testing.T) {
 	if *soak {
 		stride = 1
 	}
+	stride = spread(t, seed, errorfs.OpIsRead, stride)
 	n := 1 + int64(seed%uint64(stride))
 	for ; ; n += stride {
 		f := &failFrom{n: n, kind: errorfs.OpIsRead}
@@ -92,6 +95,22 @@ func TestFailedReadChangesNothing(t *testing.T) {
 		}
 	}
 	t.Logf("%d reads", n)
+}
+
+// shortFailures is how many operations the short form fails at most: a run of
+// some seeds makes thousands.
+const shortFailures = 40
+
+// spread widens a stride so that the short form does not fail more operations
+// than that, spread over the whole run.
+func spread(t *testing.T, seed uint64, kind errorfs.OpReadWrite, stride int64) int64 {
+	t.Helper()
+	if *soak {
+		return stride
+	}
+	f := &failFrom{n: math.MaxInt64, kind: kind}
+	runWithErrors(t, seed, f, 120)
+	return max(stride, f.count.Load()/shortFailures)
 }
 
 func runWithErrors(t *testing.T, seed uint64, f *failFrom, steps int) {
