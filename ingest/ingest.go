@@ -182,7 +182,9 @@ type Ingester struct {
 	stages   *stageBook
 	uploads  *semaphore.Weighted // mirror files on their way
 	hastened atomic.Int64        // see makeDurable; nanoseconds since 1970
-	flushed  atomic.Int64        // see committed
+	// hastening: somebody is about to.
+	hastening atomic.Bool
+	flushed   atomic.Int64 // see committed
 
 	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
@@ -329,13 +331,32 @@ func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Ci
 }
 
 // makeDurable hastens that what a session has done is durable and shown to
-// others, unless that was hastened a moment ago.
+// others; within hastenEvery of the last time it does so a moment later, for all
+// sessions that end meanwhile.
 func (i *Ingester) makeDurable() {
-	now := time.Now().UnixNano()
-	last := i.hastened.Load()
-	if now-last >= int64(hastenEvery) && i.hastened.CompareAndSwap(last, now) {
-		i.cfg.Store.SyncSoon()
+	wait := hastenEvery - time.Duration(time.Now().UnixNano()-i.hastened.Load())
+	if !i.hastening.CompareAndSwap(false, true) {
+		return
 	}
+	if wait <= 0 {
+		i.hasten()
+		return
+	}
+	i.wg.Go(func() {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-i.ctx.Done():
+		}
+		i.hasten()
+	})
+}
+
+func (i *Ingester) hasten() {
+	i.hastened.Store(time.Now().UnixNano())
+	i.hastening.Store(false)
+	i.cfg.Store.SyncSoon()
 }
 
 // committed sees to it that a kill of the process loses little: what was
