@@ -2,6 +2,8 @@ package interop
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -201,11 +203,29 @@ func TestRemovedBeforeIndexed(t *testing.T) {
 
 	pub.openAnnouncing(pool.assigner.HTTP, engine.WithChainedEntries(100), engine.WithPurgeCacheOnStart(true))
 	t.Cleanup(func() { pub.shutdown() })
-	head, err := pub.PublishLatest(t.Context())
-	if err != nil {
+	if _, err := pub.PublishLatest(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitIndexed(t, pool.frontendFind, pub.id, head)
+	// The lost entries are asked for again for hours, while the others go on.
+	eventually(t, "the ads beside the lost one applied, and it shown", func(ctx context.Context) error {
+		info, err := pool.frontendFind.GetProvider(ctx, pub.id)
+		if err != nil {
+			return err
+		}
+		for _, mh := range kept.mhs {
+			resp, err := pool.frontendFind.Find(ctx, mh)
+			if err == nil {
+				err = kept.check(pub.id, marshal(t, kept.md), mh, resp)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if info.LastError == "" {
+			return errors.New("no error is shown")
+		}
+		return nil
+	})
 	checkContents(t, pool.frontendFind, pub.id, gone.gone(), forgotten.gone(), kept)
 }
 
