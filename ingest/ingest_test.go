@@ -355,6 +355,7 @@ func TestMissingEntriesAreRetriedThenRejectedWhileTheChainGoesOn(t *testing.T) {
 	if st := n.verdict(bad); st.Verdict != store.Pending || !strings.Contains(st.Trouble.Reason, "not found") {
 		t.Errorf("verdict %v, trouble %+v, want pending and what is missing", st.Verdict, st.Trouble)
 	}
+	n.until("the others are applied", func() bool { return len(n.found(kept[29])) == 1 && len(n.found(old[29])) == 1 })
 	n.wantFound(kept, "kept")
 	n.wantFound(old, "old")
 	n.wantGone(gone)
