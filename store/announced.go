@@ -10,7 +10,9 @@ import (
 
 // Bounds of what is kept of announcements, which anybody may send.
 const (
-	// MaxAnnounced is the number of publishers of which one is kept.
+	// MaxAnnounced is the number of publishers of which one is kept. Publishers
+	// that have shown a chain, or an address that served one, are let in beyond:
+	// announcements of made-up publishers do not keep them out.
 	MaxAnnounced = 10_000
 	// MaxAnnouncedAddrs and MaxAnnouncedAddrBytes bound the addresses of one,
 	// and each of them.
@@ -55,7 +57,8 @@ func (s *Store) loadAnnounced() error {
 
 // SetAnnounced keeps an announcement in place of the one kept of its publisher.
 // It survives power loss when Durable has reached the returned number. ErrFull:
-// announcements of MaxAnnounced other publishers are kept.
+// announcements of MaxAnnounced other publishers are kept, and the store knows
+// nothing else of this one.
 func (s *Store) SetAnnounced(a Announced) (Seq, error) {
 	if err := s.enterWrite(); err != nil {
 		return 0, err
@@ -71,7 +74,7 @@ func (s *Store) SetAnnounced(a Announced) (Seq, error) {
 			return err
 		}
 		if !known {
-			if s.announced >= MaxAnnounced {
+			if s.announced >= MaxAnnounced && t.stranger(a.Publisher) {
 				return ErrFull
 			}
 			t.after(func() { s.announced++ })
@@ -82,6 +85,12 @@ func (s *Store) SetAnnounced(a Announced) (Seq, error) {
 		return 0, fmt.Errorf("keep head %s announced for %s: %w", a.Head, a.Publisher, err)
 	}
 	return seq, nil
+}
+
+// stranger tells whether nothing but an announcement is known of a publisher.
+func (t *tx) stranger(pub peer.ID) bool {
+	w := t.peek(pub)
+	return !w.mark.Ad.Defined() && w.pending == 0 && w.above == 0 && w.scans == 0 && len(t.s.publisher(pub).info.addrs) == 0
 }
 
 func checkAnnounced(a Announced) error {

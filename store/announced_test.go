@@ -75,6 +75,9 @@ func TestAnnouncedHeadsAreBounded(t *testing.T) {
 		t.Errorf("one more publisher: %v, want ErrFull", err)
 	}
 	announce(t, s, Announced{Publisher: "publisher-7", Head: testCID(2)})
+	must(t, s.SetPublisherAddrs("followed", []string{"/ip4/192.0.2.1/tcp/3104/http"}))
+	announce(t, s, Announced{Publisher: "followed", Head: head}) // a flood of strangers does not keep it out
+	must(t, s.DropAnnounced("followed", cid.Undef))
 	must(t, s.DropAnnounced("publisher-8", cid.Undef))
 	announce(t, s, Announced{Publisher: "one more", Head: head})
 	for name, a := range map[string]Announced{
