@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -12,8 +13,26 @@ import (
 	"github.com/signpost-index/signpost/store"
 )
 
-// maxResyncAds bounds one resync, as the removals it meets are kept in memory.
+// maxResyncAds bounds the ads one resync looks at.
 const maxResyncAds = 10_000_000
+
+// maxResyncRemoved bounds the removals one resync keeps in memory, some 50 bytes
+// each.
+const maxResyncRemoved = 500_000
+
+// errTooLong ends a target that would not be reached at the next try either.
+var errTooLong = errors.New("too much to look at again, give a depth")
+
+// contextOf stands for the provider and context of an ad.
+func contextOf(ad *schema.Advertisement) (key [16]byte) {
+	provider, err := ad.ProviderID()
+	if err != nil {
+		provider = peer.ID(ad.Provider)
+	}
+	sum := sha256.Sum256(append([]byte(provider+"\x00"), ad.ContextID...))
+	copy(key[:], sum[:])
+	return key
+}
 
 // resync notes the newest depth ads (all for 0) to be applied again, at the
 // positions they have. It goes from new to old and leaves out what a newer
@@ -50,15 +69,15 @@ func (s *session) again(refs []store.AdRef, pending bool) error {
 // publisher's chain, and says of each whether a newer one has removed its
 // context. It ends where fn says so, or at an ad never taken on.
 func (s *session) walkKnown(ctx context.Context, head cid.Cid, depth int, fn func(store.AdRef, *schema.Advertisement, bool) (bool, error)) error {
-	removed := make(map[string]bool)
+	removed := make(map[[16]byte]bool)
 	newest, _, err := s.i.cfg.Store.Newest(s.publisher)
 	if err != nil {
 		return err
 	}
 	pos := newest.Pos + 1
 	for c, n := head, 0; c.Defined() && (depth == 0 || n < depth); n++ {
-		if n == maxResyncAds {
-			return fmt.Errorf("more than %d ads to look at again: give a depth", maxResyncAds)
+		if n == maxResyncAds || len(removed) > maxResyncRemoved {
+			return fmt.Errorf("%w: more than %d ads or %d removals", errTooLong, maxResyncAds, maxResyncRemoved)
 		}
 		st, ok, err := s.i.cfg.Store.AdState(c)
 		if err != nil {
@@ -79,7 +98,7 @@ func (s *session) walkKnown(ctx context.Context, head cid.Cid, depth int, fn fun
 		if err != nil {
 			return err
 		}
-		key := ad.Provider + "\x00" + string(ad.ContextID)
+		key := contextOf(ad)
 		goOn, err := fn(store.AdRef{Ad: c, Prev: ad.PreviousID, Pos: pos}, ad, removed[key] && !ad.IsRm)
 		if err != nil || !goOn {
 			return err

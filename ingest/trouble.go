@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -33,7 +32,7 @@ var errOverBudget = errors.New("publisher is over its budget")
 func kindOf(err error) kind {
 	var status *ipnisync.StatusError
 	switch {
-	case isOurs(err), errors.Is(err, store.ErrInvalid), errors.Is(err, context.Canceled):
+	case isOurs(err), errors.Is(err, store.ErrInvalid):
 		return troubleOurs
 	case errors.As(err, &status):
 		if status.Code == http.StatusTooManyRequests {

@@ -200,7 +200,7 @@ func (w *worker) giveUp(err error, tries int) bool {
 	if isOurs(err) {
 		return false
 	}
-	if errors.Is(err, ErrUnknownPublisher) {
+	if errors.Is(err, ErrUnknownPublisher) || errors.Is(err, errTooLong) {
 		return true
 	}
 	if w.i.cfg.Allow != nil && w.i.cfg.Allow(w.publisher) != nil {
