@@ -118,7 +118,7 @@ func (l *lane) apply(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
-	l.i.committed()
+	l.i.handed.ask()
 	l.i.metrics.applied(done.verdict)
 	l.st.applied()
 	l.i.stages.indexed(j.Ad, done.verdict)
@@ -321,7 +321,7 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 		}
 		since = 0
 		err := w.PutTo(mhs, behind.encode())
-		l.i.committed()
+		l.i.handed.ask()
 		return err
 	})
 	if err != nil {

@@ -46,7 +46,6 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -181,10 +180,9 @@ type Ingester struct {
 	decoders sync.Pool           // of *schema.ChunkDecoder
 	stages   *stageBook
 	uploads  *semaphore.Weighted // mirror files on their way
-	hastened atomic.Int64        // see makeDurable; nanoseconds since 1970
-	// hastening: somebody is about to.
-	hastening atomic.Bool
-	flushed   atomic.Int64 // see committed
+	// durable hastens that what a session has done is durable and shown to others;
+	// handed, that what was committed survives a kill of the process.
+	durable, handed *soon
 
 	cursorEvery, firstLanes, maxLanes, maxWalk int // tests lower them
 
@@ -222,7 +220,7 @@ func Open(cfg Config) (*Ingester, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := newMetrics(cfg.Registerer)
-	return &Ingester{
+	i := &Ingester{
 		cfg:     cfg,
 		log:     cfg.Logger,
 		metrics: m,
@@ -242,7 +240,10 @@ func Open(cfg Config) (*Ingester, error) {
 		status:  newStatusBook(),
 
 		cursorEvery: cursorEvery, firstLanes: firstLanes, maxLanes: maxLanes, maxWalk: maxScanAds,
-	}, nil
+	}
+	i.durable = newSoon(i, hastenEvery, cfg.Store.SyncSoon)
+	i.handed = newSoon(i, flushEvery, func() { _ = cfg.Store.Flush() }) // a store that failed says so at the next write
+	return i, nil
 }
 
 // Run resumes every known publisher, now and each time the store has recovered
@@ -328,45 +329,6 @@ func (i *Ingester) Announce(ctx context.Context, info peer.AddrInfo, head cid.Ci
 	}
 	i.cfg.Store.SyncSoon()
 	return i.cfg.Store.WaitDurable(ctx, seq)
-}
-
-// makeDurable hastens that what a session has done is durable and shown to
-// others; within hastenEvery of the last time it does so a moment later, for all
-// sessions that end meanwhile.
-func (i *Ingester) makeDurable() {
-	wait := hastenEvery - time.Duration(time.Now().UnixNano()-i.hastened.Load())
-	if !i.hastening.CompareAndSwap(false, true) {
-		return
-	}
-	if wait <= 0 {
-		i.hasten()
-		return
-	}
-	i.wg.Go(func() {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-i.ctx.Done():
-		}
-		i.hasten()
-	})
-}
-
-func (i *Ingester) hasten() {
-	i.hastened.Store(time.Now().UnixNano())
-	i.hastening.Store(false)
-	i.cfg.Store.SyncSoon()
-}
-
-// committed sees to it that a kill of the process loses little: what was
-// committed is handed to the system every few milliseconds.
-func (i *Ingester) committed() {
-	now := time.Now().UnixNano()
-	last := i.flushed.Load()
-	if now-last >= int64(flushEvery) && i.flushed.CompareAndSwap(last, now) {
-		_ = i.cfg.Store.Flush() // a store that failed says so at the next write
-	}
 }
 
 // toMirror is block if ads are mirrored, else nil: it need not be kept.

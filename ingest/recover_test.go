@@ -71,7 +71,7 @@ func TestWhatAFailureLostIsAppliedAgain(t *testing.T) {
 	c.put("a", a)
 	cfg, broken := failing()
 	n := openNodeOn(t, cfg, nil, c)
-	n.i.hastening.Store(true) // nothing is durable before the failure
+	n.i.durable.pending.Store(true) // nothing is durable before the failure
 	n.know(c)
 	n.run()
 	n.until("the first ad is applied", func() bool { return n.store.Progress(c.id()).Mark.Ad == c.head })
@@ -107,7 +107,7 @@ func TestSyncUnderWayAtAFailureLeavesNoGap(t *testing.T) {
 	cfg, broken := failing()
 	n := openNodeOn(t, cfg, mayPublish, c)
 	n.i.firstLanes, n.i.maxLanes = 1, 1
-	n.i.hastening.Store(true)
+	n.i.durable.pending.Store(true)
 	n.know(c)
 	n.run()
 	<-held

@@ -413,7 +413,7 @@ func (w *walk) record(jobs []job, done bool) error {
 	if err := w.s.i.cfg.Store.AddScanned(w.s.publisher, refs, w.row, next); err != nil {
 		return fmt.Errorf("record %d scanned ads of %s: %w", len(refs), w.s.publisher, err)
 	}
-	w.s.i.committed()
+	w.s.i.handed.ask()
 	w.row = 0
 	if next != nil {
 		w.row = next.Pos

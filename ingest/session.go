@@ -139,7 +139,7 @@ func (s *session) run(ctx context.Context) outcome {
 	s.wg.Wait()
 	s.feed.stop()
 	s.w.pub = s.pub.Load()
-	s.i.makeDurable()
+	s.i.durable.ask()
 	s.mirrorHead(ctx)
 	out := s.outcome(ctx, err)
 	s.st.end(out.err)
