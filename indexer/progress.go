@@ -30,7 +30,7 @@ func (o localIngest) Progress(_ context.Context, publisher peer.ID) (admin.Progr
 		Mark: cidText(p.Mark.Ad), MarkTime: p.MarkTime, Durable: cidText(st.DurableProgress(publisher).Mark.Ad),
 		Above: p.AppliedCount, Pending: p.Pending,
 	}
-	out.LastError, out.LastErrorTime = st.LastError(publisher)
+	out.LastError, out.LastErrorTime = st.PublisherError(publisher)
 	status, known := o.ix.ingester.Status(publisher)
 	if known && status.Scan != nil {
 		out.Running = session(status)

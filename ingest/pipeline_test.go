@@ -392,7 +392,7 @@ func TestChainOverItsBudgetBacksOffWithAReason(t *testing.T) {
 	n.know(c)
 	n.notify(c, c.head)
 	n.until("the budget is named", func() bool {
-		text, _ := n.store.LastError(c.id())
+		text, _ := n.store.PublisherError(c.id())
 		return strings.Contains(text, "budget")
 	})
 	n.untilApplied(c, c.head)

@@ -414,9 +414,13 @@ func (m *model) verifyPublisher(s *Store, pub int) error {
 	if !slices.Equal(p.Holes, holes) || p.Pending != len(holes) {
 		return fmt.Errorf("holes of %d: %d %v, want %v", pub, p.Pending, adNames(p.Holes), adNames(holes))
 	}
-	next, err := s.NextPending(publisherID(pub), 0, 1<<20)
+	backlog, err := s.Backlog(publisherID(pub), 0, 1<<20)
+	var next []AdRef
+	for _, ad := range backlog {
+		next = append(next, ad.AdRef)
+	}
 	if err == nil && !slices.Equal(next, holes) {
-		err = fmt.Errorf("next pending of %d: %v, want %v", pub, adNames(next), adNames(holes))
+		err = fmt.Errorf("backlog of %d: %v, want %v", pub, adNames(next), adNames(holes))
 	}
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -22,34 +21,19 @@ func (s *Store) Newest(publisher peer.ID) (AdRef, bool, error) {
 	}
 	newest := w.mark
 	for _, prefix := range []byte{prefixAbove, prefixPending} {
-		it, err := snap.NewIter(bounds(peerPosKey(prefix, publisher, w.mark.Pos+1), keyEnd(peerKey(prefix, publisher))))
-		if err != nil {
-			return AdRef{}, false, err
-		}
-		if it.Last() {
-			var ref AdRef
-			var value []byte
-			if value, err = it.ValueAndErr(); err == nil {
-				ref, err = decodeRefRow(prefix, it.Key(), value)
+		err := scanBack(snap, peerPosKey(prefix, publisher, w.mark.Pos+1), keyEnd(peerKey(prefix, publisher)), func(k, v []byte) error {
+			ref, err := decodeRefRow(prefix, k, v)
+			if err != nil {
+				return err
 			}
-			if err == nil && ref.Pos > newest.Pos {
+			if ref.Pos > newest.Pos {
 				newest = ref
 			}
-		}
-		if cerr := it.Close(); err == nil {
-			err = cerr
-		}
+			return errStop
+		})
 		if err != nil {
 			return AdRef{}, false, fmt.Errorf("newest ad of %s: %w", publisher, err)
 		}
 	}
 	return newest, newest.Ad.Defined(), nil
-}
-
-// LastError returns the last error noted of a publisher, "" if there is none.
-func (s *Store) LastError(publisher peer.ID) (text string, at time.Time) {
-	s.view.RLock()
-	defer s.view.RUnlock()
-	info := s.publisher(publisher).info
-	return info.lastError, info.lastErrorTime
 }

@@ -79,23 +79,6 @@ func (t *tx) isAbove(pub peer.ID, ad AdRef) (bool, error) {
 	return ok && above.ad.Equals(ad.Ad), err
 }
 
-// NextPending returns up to limit pending ads of a publisher with a position
-// above after and above the mark, ascending.
-func (s *Store) NextPending(publisher peer.ID, after Position, limit int) ([]AdRef, error) {
-	if err := s.enter(); err != nil {
-		return nil, err
-	}
-	defer s.exit()
-	s.view.RLock()
-	after = max(after, s.publisher(publisher).progress.mark.Pos)
-	s.view.RUnlock()
-	refs, err := listRefs(s.db, prefixPending, publisher, after, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list pending ads of %s: %w", publisher, err)
-	}
-	return refs, nil
-}
-
 // LastPending returns the pending ad of a publisher with the largest position,
 // or false if none is pending.
 func (s *Store) LastPending(publisher peer.ID) (ref AdRef, ok bool, err error) {

@@ -132,9 +132,9 @@ func TestProgressListsAreBounded(t *testing.T) {
 	if len(p.Holes) != MaxListed || p.Pending != n/2 || len(p.Applied) != MaxListed || p.AppliedCount != n-n/2 {
 		t.Errorf("%d holes of %d, %d applied of %d", len(p.Holes), p.Pending, len(p.Applied), p.AppliedCount)
 	}
-	var all []AdRef
+	var all []PendingAd
 	for after := Position(0); ; {
-		part, err := s.NextPending("pub", after, 100)
+		part, err := s.Backlog("pub", after, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,8 +144,8 @@ func TestProgressListsAreBounded(t *testing.T) {
 		all = append(all, part...)
 		after = part[len(part)-1].Pos
 	}
-	if len(all) != n/2 || !slices.IsSortedFunc(all, func(a, b AdRef) int { return int(a.Pos) - int(b.Pos) }) {
-		t.Errorf("next pending gave %d, want %d ascending", len(all), n/2)
+	if len(all) != n/2 || !slices.IsSortedFunc(all, func(a, b PendingAd) int { return int(a.Pos) - int(b.Pos) }) {
+		t.Errorf("the backlog gave %d, want %d ascending", len(all), n/2)
 	}
 	if err := s.SetMark("pub", refs[n-2]); err != nil {
 		t.Fatal(err)

@@ -15,12 +15,6 @@ import (
 const flagReset = "reset"
 
 func policyCommand() *cli.Command {
-	flags := func(more ...cli.Flag) []cli.Flag {
-		return append([]cli.Flag{
-			stringFlag(flagAdmin, defaultAdminURL, "admin `URL` of the indexer"),
-			stringFlag(flagAdminToken, "", "`FILE` with the token of the admin API"),
-		}, more...)
-	}
 	return &cli.Command{
 		Name:  "policy",
 		Usage: "say whom an indexer takes content from, and who may publish for whom",
@@ -40,13 +34,13 @@ func policyCommand() *cli.Command {
 		},
 		Subcommands: []*cli.Command{
 			{Name: "show", Usage: "show the policy", OnUsageError: usageError,
-				Flags: flags(boolFlag(flagJSON, "print JSON, as PUT /signpost/v1/policy takes it")), Action: runPolicyShow},
+				Flags: adminFlags(boolFlag(flagJSON, "print JSON, as PUT /signpost/v1/policy takes it")), Action: runPolicyShow},
 			{Name: "allow", Usage: "take content from a peer, as publisher and provider", ArgsUsage: "PEERID", OnUsageError: usageError,
-				Flags: flags(), Action: func(c *cli.Context) error { return runPolicyAllow(c, true) }},
+				Flags: adminFlags(), Action: func(c *cli.Context) error { return runPolicyAllow(c, true) }},
 			{Name: "block", Usage: "take nothing more from a peer, end its sync and hide it; what is stored of it stays", ArgsUsage: "PEERID", OnUsageError: usageError,
-				Flags: flags(), Action: func(c *cli.Context) error { return runPolicyAllow(c, false) }},
+				Flags: adminFlags(), Action: func(c *cli.Context) error { return runPolicyAllow(c, false) }},
 			{Name: "publish", Usage: "let the publishers named, and no others, publish for a provider besides itself", ArgsUsage: "PROVIDER [PUBLISHER...]", OnUsageError: usageError,
-				Flags: flags(boolFlag(flagReset, "forget the provider's list: what holds for all holds for it")), Action: runPolicyPublish},
+				Flags: adminFlags(boolFlag(flagReset, "forget the provider's list: what holds for all holds for it")), Action: runPolicyPublish},
 		},
 	}
 }

@@ -25,12 +25,6 @@ const (
 
 // adCommand is what an operator tells a node about single advertisements.
 func adCommand() *cli.Command {
-	flags := func(more ...cli.Flag) []cli.Flag {
-		return append([]cli.Flag{
-			stringFlag(flagAdmin, defaultAdminURL, "admin `URL` of the indexer"),
-			stringFlag(flagAdminToken, "", "`FILE` with the token of the admin API"),
-		}, more...)
-	}
 	return &cli.Command{
 		Name:  "ad",
 		Usage: "decide about advertisements an indexer could not apply: try again, skip, apply all again",
@@ -51,12 +45,12 @@ func adCommand() *cli.Command {
 		},
 		Subcommands: []*cli.Command{
 			{Name: "requeue", Usage: "apply a rejected advertisement after all", ArgsUsage: "CID", OnUsageError: usageError,
-				Flags: flags(), Action: runRequeue},
+				Flags: adminFlags(), Action: runRequeue},
 			{Name: "skip", Usage: "give up an advertisement that waits, or a gap of the chain", ArgsUsage: "CID", OnUsageError: usageError,
-				Flags: flags(stringFlag(flagPublisher, "", "`PEERID` of the publisher of the chain (required)"),
+				Flags: adminFlags(stringFlag(flagPublisher, "", "`PEERID` of the publisher of the chain (required)"),
 					stringFlag(flagReason, "", "`TEXT` kept with the advertisement (required)")), Action: runSkip},
 			{Name: "resync", Usage: "apply a publisher's advertisements again", ArgsUsage: "PEERID", OnUsageError: usageError,
-				Flags: flags(&cli.IntFlag{Name: flagDepth, EnvVars: env(flagDepth), Usage: "`NUMBER` of advertisements, from the newest; 0 for all"}), Action: runResync},
+				Flags: adminFlags(&cli.IntFlag{Name: flagDepth, EnvVars: env(flagDepth), Usage: "`NUMBER` of advertisements, from the newest; 0 for all"}), Action: runResync},
 		},
 	}
 }

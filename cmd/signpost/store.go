@@ -27,12 +27,6 @@ const (
 var errDamaged = errors.New("the store is damaged")
 
 func storeCommand() *cli.Command {
-	flags := func(more ...cli.Flag) []cli.Flag {
-		return append([]cli.Flag{
-			stringFlag(flagAdmin, defaultAdminURL, "admin `URL` of the indexer"),
-			stringFlag(flagAdminToken, "", "`FILE` with the token of the admin API"),
-		}, more...)
-	}
 	detach := boolFlag(flagDetach, "do not wait for the end; store status tells how it goes")
 	return &cli.Command{
 		Name:  "store",
@@ -55,21 +49,29 @@ func storeCommand() *cli.Command {
 		},
 		Subcommands: []*cli.Command{
 			{Name: "status", Usage: "show size, garbage and the last job", OnUsageError: usageError,
-				Flags: flags(boolFlag(flagJSON, "print JSON")), Action: runStoreStatus},
+				Flags: adminFlags(boolFlag(flagJSON, "print JSON")), Action: runStoreStatus},
 			{Name: "compact", Usage: "drop all garbage and rewrite the index into its smallest form", OnUsageError: usageError,
-				Flags: flags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobCompact) }},
+				Flags: adminFlags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobCompact) }},
 			{Name: "check", Usage: "read everything and name what is damaged", OnUsageError: usageError,
-				Flags: flags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobCheck) }},
+				Flags: adminFlags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobCheck) }},
 			{Name: "repair", Usage: "take damaged parts of the index away, so that it works on", OnUsageError: usageError,
-				Flags: flags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobRepair) }},
+				Flags: adminFlags(detach), Action: func(c *cli.Context) error { return runStoreJob(c, admin.JobRepair) }},
 			{Name: "reindex", Usage: "apply all advertisements again, for what a repair has lost", OnUsageError: usageError,
-				Flags: flags(), Action: runReindex},
+				Flags: adminFlags(), Action: runReindex},
 			{Name: "mark-whole", Usage: "end that lookups fail where postings were lost: after a reindex", OnUsageError: usageError,
-				Flags: flags(boolFlag(flagForce, "also while publishers are still being synced")), Action: runMarkWhole},
+				Flags: adminFlags(boolFlag(flagForce, "also while publishers are still being synced")), Action: runMarkWhole},
 			{Name: "remove-provider", Usage: "remove a provider and all its content", ArgsUsage: "PEERID", OnUsageError: usageError,
-				Flags: flags(), Action: runRemoveProvider},
+				Flags: adminFlags(), Action: runRemoveProvider},
 		},
 	}
+}
+
+// adminFlags are those that name an indexer's admin API, and more.
+func adminFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		stringFlag(flagAdmin, defaultAdminURL, "admin `URL` of the indexer"),
+		stringFlag(flagAdminToken, "", "`FILE` with the token of the admin API"),
+	}, more...)
 }
 
 // adminClient is a client of the indexer that --admin names.
