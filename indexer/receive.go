@@ -25,23 +25,33 @@ func (ix *Indexer) hear(ctx context.Context, a announce.Announce) error {
 	if err := ix.allow(a.Publisher.ID); err != nil {
 		return err
 	}
-	if !ix.book.isGone(a.Publisher.ID) && (ix.settled(a.Publisher.ID, a.Head) || !ix.seen.Add(a.Key())) {
-		return nil
-	}
 	var err error
-	if a.Direct {
-		err = ix.ingester.Announce(ctx, a.Publisher, a.Head)
-	} else {
-		err = ix.ingester.Notify(a.Publisher, a.Head)
-	}
-	if err != nil {
-		ix.seen.Forget(a.Key())
+	switch gone := ix.book.isGone(a.Publisher.ID); {
+	case !gone && ix.settled(a.Publisher.ID, a.Head):
+		return nil
+	case !gone && !ix.seen.Add(a.Key()):
+		if !a.Direct {
+			return nil
+		}
+		err = ix.store.Sync() // the one before may not be on disk yet
+	case a.Direct:
+		err = ix.announced(a, ix.ingester.Announce(ctx, a.Publisher, a.Head))
+	default:
+		err = ix.announced(a, ix.ingester.Notify(a.Publisher, a.Head))
 	}
 	if errors.Is(err, ingest.ErrBusy) || errors.Is(err, ingest.ErrClosed) || errors.Is(err, store.ErrFailed) {
 		return errors.Join(announce.ErrUnavailable, err)
 	}
 	if err == nil {
 		ix.log.Debug("announce taken", "publisher", a.Publisher.ID, "head", a.Head, "direct", a.Direct)
+	}
+	return err
+}
+
+// announced forgets an announce that was not taken, so that it can be repeated.
+func (ix *Indexer) announced(a announce.Announce, err error) error {
+	if err != nil {
+		ix.seen.Forget(a.Key())
 	}
 	return err
 }

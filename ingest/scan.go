@@ -31,6 +31,9 @@ const (
 	// leastWalk ads are passed before a walk gives way, so that announces without
 	// end do not stop it.
 	leastWalk = 16
+	// maxKnown bounds the heads a session remembers besides the ledger: more than
+	// there are gaps, so that these fit in.
+	maxKnown = 4 * maxScans
 	// maxScans bounds the gaps of one chain that are kept.
 	maxScans = 1000
 )
@@ -266,6 +269,9 @@ func (s *session) walkFromHead(ctx context.Context, head cid.Cid, t target) erro
 	if known, err := s.isKnown(head); known || err != nil {
 		return err
 	}
+	if err := s.forgetHeads(); err != nil {
+		return err
+	}
 	top, err := s.top()
 	if err != nil {
 		return err
@@ -277,6 +283,19 @@ func (s *session) walkFromHead(ctx context.Context, head cid.Cid, t target) erro
 	}
 	s.known[head] = true
 	return s.promoteAddr()
+}
+
+// forgetHeads bounds what a long session remembers: the newest ad is enough.
+func (s *session) forgetHeads() error {
+	if len(s.known) < maxKnown {
+		return nil
+	}
+	clear(s.known)
+	if err := s.recall(); err != nil {
+		return err
+	}
+	_, err := s.dueWalks()
+	return err
 }
 
 // top is the highest position in use: that of the newest ad, or of a gap above.
