@@ -84,9 +84,11 @@ func (ix *Indexer) importProvider(info find.ProviderInfo) (taken bool, err error
 	if _, _, known, err := ix.store.ProviderEntry(id); err != nil || known {
 		return false, err
 	}
-	err = ix.store.RegisterProvider(store.Provider{
-		ID: id, Addrs: texts(info.AddrInfo.Addrs), Publisher: publisher.ID, PublisherAddrs: texts(publisher.Addrs[:min(len(publisher.Addrs), maxImportedAddrs)]),
-	})
+	entry := store.Provider{ID: id, Addrs: texts(info.AddrInfo.Addrs), Publisher: publisher.ID}
+	if len(ix.store.PublisherAddrs(publisher.ID)) == 0 { // what the publisher itself has shown is worth more
+		entry.PublisherAddrs = texts(publisher.Addrs[:min(len(publisher.Addrs), maxImportedAddrs)])
+	}
+	err = ix.store.RegisterProvider(entry)
 	if errors.Is(err, store.ErrInvalid) {
 		return false, nil
 	}

@@ -156,7 +156,7 @@ func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
 	if err != nil {
 		return done{}, err
 	}
-	e := store.Effect{Verdict: store.Applied, Provider: l.registryUpdate(ad)}
+	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad)}
 	switch {
 	case ad.IsRm:
 		e.Kind = store.EffectRemove
@@ -336,11 +336,10 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 
 // registryUpdate is what the ad says about its provider. Malformed addresses
 // are left out; an extended provider without any address has no effect (spec).
-func (s *session) registryUpdate(ad *schema.Advertisement) *store.ProviderUpdate {
+// Where the publisher is reached is no part of it: a walk from a new head says
+// that, see promoteAddr.
+func registryUpdate(ad *schema.Advertisement) *store.ProviderUpdate {
 	u := &store.ProviderUpdate{Addrs: validAddrs(ad.Addresses), Time: time.Now()}
-	if a := s.addr(); a != nil {
-		u.PublisherAddrs = []string{a.String()}
-	}
 	if ad.ExtendedProvider == nil {
 		return u
 	}

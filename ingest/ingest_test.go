@@ -308,6 +308,9 @@ func TestReplayedOldHeadDoesNotPushTheAddressAside(t *testing.T) {
 	}
 	n.sync(c)
 	at = evil // an old head, validly signed, replayed elsewhere
+	if err := n.store.AddAgain(c.id(), []store.AdRef{n.store.Progress(c.id()).Mark}, false); err != nil {
+		t.Fatal(err) // and something to be applied from there
+	}
 	n.notify(c, cid.Undef)
 	n.idle()
 	if got := n.store.PublisherAddrs(c.id()); len(got) == 0 || got[0] != good {
