@@ -17,18 +17,23 @@ import (
 // TestNewHeadIsFoundBehindALongBacklog: while an indexer with the least memory
 // works on a chain it has never seen, a new ad is published. The issue asks for
 // 60 s behind 100,000 ads; SIGNPOST_SOAK=1 has so many, the short form 10,000.
+// SIGNPOST_ADS sets another number, served without delay: 10,000,000 take the
+// publisher 15 GiB and half an hour.
 func TestNewHeadIsFoundBehindALongBacklog(t *testing.T) {
 	ads := 10_000
 	if os.Getenv("SIGNPOST_SOAK") == "1" {
 		ads = 100_000
 	}
+	delay := time.Millisecond // which makes 750 ads a second
+	if n, err := strconv.Atoi(os.Getenv("SIGNPOST_ADS")); err == nil {
+		ads, delay = n, 0
+	}
 	c := newChain(t, "long")
 	mhs := multihashes("long", 2*ads)
-	for n := range ads {
-		c.push(c.ad(fmt.Sprint(n), c.entries(mhs[2*n:2*n+2], 2)[0]))
-	}
-	genesis := c.genesis()
-	w := newWire(c, time.Millisecond).start()
+	genesis, blocks := c.long(mhs)
+	w := newWire(c, delay)
+	w.blocks = blocks
+	w.start()
 	ix := startIndexer(t, workDir(t), "indexer", "--freeze-at", "-1",
 		"--store-memory", strconv.Itoa(memoryStore), "--ingest-memory", strconv.Itoa(memoryFetch))
 	c.announce(ix.Ingest)
@@ -85,6 +90,41 @@ func TestLargeAdsStayWithinMemory(t *testing.T) {
 		}
 	}
 	withinMemory(t, ix)
+}
+
+// long publishes an ad for every two multihashes. The blocks are not in c
+// itself: of a chain of millions one copy is enough.
+func (c *chain) long(mhs []multihash.Multihash) (genesis cid.Cid, blocks map[string]*rendered) {
+	c.t.Helper()
+	blocks = make(map[string]*rendered, len(mhs))
+	headers := make(map[int][]byte) // by length
+	put := func(b []byte, err error) cid.Cid {
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		r := &rendered{headers[len(b)], b}
+		if r.header == nil {
+			r = render(b)
+			headers[len(b)] = r.header
+		}
+		link := schema.LinkOf(c.codec, b)
+		blocks[link.String()] = r
+		return link
+	}
+	head := cid.Undef
+	for n := 0; n < len(mhs); n += 2 {
+		ad := c.ad(fmt.Sprint(n/2), put((&schema.EntryChunk{Entries: mhs[n : n+2]}).Encode(c.codec)))
+		ad.PreviousID = head
+		if err := ad.Sign(c.key); err != nil {
+			c.t.Fatal(err)
+		}
+		head = put(ad.Encode(c.codec))
+		if n == 0 {
+			genesis = head
+		}
+	}
+	c.setHead(head)
+	return genesis, blocks
 }
 
 func foundIn(ix *indexer, mh multihash.Multihash) error {
