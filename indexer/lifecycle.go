@@ -286,7 +286,18 @@ func (b *publisherBook) removeOne(ctx context.Context, id peer.ID, candidates []
 	if !returned {
 		b.syncs.forget(id)
 	}
-	return nil
+	return b.revisitLeaning()
+}
+
+// revisitLeaning wakes the publishers whose ads stood as those of one removed.
+func (b *publisherBook) revisitLeaning() error {
+	ids, err := b.store.Revisits()
+	for _, id := range ids {
+		if err := b.syncs.poll(peer.AddrInfo{ID: id}); err != nil {
+			b.log.Debug("publisher is looked at again later", "publisher", id, "err", err)
+		}
+	}
+	return err
 }
 
 // multiaddrsOf is a publisher's known addresses, those of its tombstone if

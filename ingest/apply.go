@@ -270,6 +270,9 @@ func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e stor
 			return done{}, err
 		}
 		if stands && by != l.publisher {
+			if err := st.LeansOn(l.publisher, by); err != nil {
+				return done{}, err
+			}
 			l.i.metrics.adsKnown.Inc()
 			e.Kind = store.EffectNone
 			return done{verdict: e.Verdict}, l.commit(j, provider, e)

@@ -45,6 +45,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -345,25 +346,54 @@ type SyncOptions struct {
 	// Depth limits the walk to so many ads from the head; older ads then count
 	// as done. 0 or negative: no limit.
 	Depth int
-	// Resync applies ads again that were applied before.
+	// Resync applies ads again that were applied before: the newest Depth, or all.
+	// It goes on after a restart.
 	Resync bool
 }
 
-// Sync starts a sync of publisher, in the background. ErrBusy if one is running.
+// Sync starts a sync of publisher, in the background. ErrBusy if an explicit one
+// is running.
 func (i *Ingester) Sync(publisher peer.ID, o SyncOptions) error {
 	if len(o.Addrs) == 0 && len(i.cfg.Store.PublisherAddrs(publisher)) == 0 {
 		return ErrUnknownPublisher
 	}
-	return i.enqueue(publisher, target{addrs: o.Addrs, depth: max(o.Depth, 0), resync: o.Resync, explicit: true})
+	t := target{addrs: o.Addrs, depth: max(o.Depth, 0), explicit: true}
+	if !o.Resync {
+		return i.enqueue(publisher, t)
+	}
+	if i.explicit(publisher) {
+		return ErrBusy
+	}
+	if i.cfg.Allow != nil {
+		if err := i.cfg.Allow(publisher); err != nil {
+			return err
+		}
+	}
+	if err := i.revisit(publisher, store.Revisit{All: true, Depth: t.depth}); err != nil {
+		return err
+	}
+	return i.enqueue(publisher, t)
 }
 
-// Syncing lists the publishers with an explicit sync running or queued.
-func (i *Ingester) Syncing() []peer.ID {
+// explicit says whether an explicit sync of a publisher is queued or running.
+func (i *Ingester) explicit(publisher peer.ID) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	var ids []peer.ID
+	w := i.workers[publisher]
+	return w != nil && w.explicit
+}
+
+// Syncing lists the publishers with an explicit sync running or queued, or ads to
+// be looked at again.
+func (i *Ingester) Syncing() []peer.ID {
+	ids, err := i.cfg.Store.Revisits()
+	if err != nil {
+		i.log.Error("what is to be looked at again is not known", "err", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	for id, w := range i.workers {
-		if w.explicit {
+		if w.explicit && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}

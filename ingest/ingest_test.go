@@ -604,9 +604,9 @@ func TestWaitingAnnouncesAreMergedWithinBounds(t *testing.T) {
 	if len(waiting.addrs) != maxAnnouncedAddrs || waiting.addrs[0].String() != "/ip4/127.0.0.1/tcp/1/http" {
 		t.Errorf("%d addresses wait, the first %s", len(waiting.addrs), waiting.addrs[0])
 	}
-	waiting.merge(target{explicit: true, depth: 3, resync: true})
+	waiting.merge(target{explicit: true, depth: 3})
 	waiting.merge(target{})
-	if !waiting.explicit || waiting.depth != 3 || !waiting.resync {
+	if !waiting.explicit || waiting.depth != 3 {
 		t.Errorf("the explicit sync was lost: %+v", waiting)
 	}
 }

@@ -34,6 +34,14 @@ func (s *session) scanner(ctx context.Context) error {
 			err = s.goOn(walks[0]).run(ctx)
 			continue
 		}
+		var again *revisit
+		if again, err = s.dueRevisit(); err != nil {
+			break
+		}
+		if again != nil {
+			err = again.run(ctx, s)
+			continue
+		}
 		if !s.feed.setScanning(false) {
 			return nil
 		}
@@ -159,16 +167,6 @@ func (s *session) reach(ctx context.Context, t target) error {
 	s.i.stages.announced(head.Head, t.since)
 	if err := s.walkFromHead(ctx, head.Head, t); err != nil {
 		return err
-	}
-	if t.resync {
-		if err := s.resync(ctx, head.Head, t.depth); err != nil {
-			return err
-		}
-	}
-	for _, ad := range t.requeue {
-		if err := s.requeue(ctx, head.Head, ad); err != nil {
-			return err
-		}
 	}
 	return s.checkAnnounced(t, head.Head)
 }

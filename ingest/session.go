@@ -167,6 +167,9 @@ func (s *session) outcome(ctx context.Context, err error) outcome {
 	if out.err == nil {
 		out.err = ferr
 	}
+	if at, ok := s.w.revisitDue(); ok && (!out.left || at.Before(out.next)) {
+		out.next, out.left = at, true
+	}
 	if out.err == nil && out.left && s.pub.Load() == nil && !out.next.After(time.Now()) {
 		out.err = ErrUnknownPublisher
 	}

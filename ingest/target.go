@@ -26,9 +26,7 @@ type target struct {
 	notices  []notice
 	since    time.Time // when the oldest of it was asked for
 	depth    int
-	resync   bool
 	explicit bool
-	requeue  []cid.Cid // rejected ads to be applied after all
 	// announcedFirst prefers the announced addresses to those known. The first
 	// try does not, so that a stranger's announce costs a known publisher
 	// nothing; a second one does, as a publisher may have moved and left an
@@ -48,7 +46,7 @@ func (t *target) merge(newer target) (over []notice) {
 		t.since = newer.since
 	}
 	if newer.explicit {
-		t.explicit, t.depth, t.resync, t.requeue = true, newer.depth, newer.resync, newer.requeue
+		t.explicit, t.depth = true, newer.depth
 	}
 	return over
 }

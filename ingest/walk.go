@@ -41,8 +41,8 @@ func (s *session) walkFromHead(ctx context.Context, head cid.Cid, t target) erro
 	if err != nil {
 		return err
 	}
-	w := s.newWalk(store.Scan{Next: head, Pos: top + positionStride})
-	w.depth, w.whole, w.fromHead = t.depth, t.explicit, true
+	w := s.newWalk(store.Scan{Next: head, Pos: top + positionStride, Depth: t.depth})
+	w.fromHead = true
 	if err := w.run(ctx); err != nil {
 		return err
 	}
@@ -81,11 +81,10 @@ func (s *session) top() (store.Position, error) {
 // genesis. It records what it passes as pending, together with the place it has
 // come to: nothing above a gap counts as the chain's end.
 type walk struct {
-	s     *session
-	at    store.Scan     // goes on here
-	row   store.Position // of the place recorded on disk; 0: none is
-	depth int            // so many ads are passed, those further back count as done; 0: no limit
-	whole bool           // it is not cut at the end of a time slice
+	s    *session
+	at   store.Scan     // goes on here
+	row  store.Position // of the place recorded on disk; 0: none is
+	last bool           // the depth ends at it
 
 	fromHead bool // it began at a head, not at a place recorded
 
@@ -122,14 +121,14 @@ func (w *walk) run(ctx context.Context) error {
 			return errors.Join(w.flush(ctx, false), err)
 		case !w.at.Next.Defined() || known:
 			return w.flush(ctx, true)
-		case w.depth > 0 && n == w.depth:
-			if err := w.flush(ctx, true); err != nil {
+		case w.last:
+			if err := s.i.cfg.Store.SetMark(s.publisher, store.AdRef{Ad: w.at.Next, Pos: w.at.Pos}); err != nil {
 				return err
 			}
-			return s.i.cfg.Store.SetMark(s.publisher, store.AdRef{Ad: w.at.Next, Pos: w.at.Pos})
+			return w.flush(ctx, true)
 		case n == s.i.maxWalk:
 			return w.stuck(ctx, fmt.Errorf("%w: more than %d ads in one walk, it goes on later", errOverBudget, n))
-		case !w.whole && n >= leastWalk && (s.feed.over() || s.w.wantsTarget()):
+		case n >= leastWalk && (s.feed.over() || s.w.wantsTarget()):
 			return w.flush(ctx, false)
 		}
 		ad, block, err := s.loadAd(ctx, w.at.Next)
@@ -150,7 +149,11 @@ func (w *walk) pass(ad *schema.Advertisement, block []byte) {
 	w.jobs = append(w.jobs, job{PendingAd: store.PendingAd{AdRef: ref}, ad: ad, raw: w.s.i.toMirror(block), bytes: len(block)})
 	w.s.st.scanned(ref.Ad)
 	w.s.i.stages.scanned(ref.Ad)
-	w.at = store.Scan{Next: ad.PreviousID, Pos: w.at.Pos - 1}
+	w.at = store.Scan{Next: ad.PreviousID, Pos: w.at.Pos - 1, Depth: w.at.Depth}
+	if w.at.Depth > 0 {
+		w.at.Depth--
+		w.last = w.at.Depth == 0
+	}
 }
 
 // flush records what was passed; done says that the walk is over. Then it
@@ -188,7 +191,7 @@ func (w *walk) flush(ctx context.Context, done bool) error {
 func (w *walk) record(jobs []job, done bool) error {
 	var next *store.Scan
 	if !done {
-		next = &store.Scan{Next: w.at.Next, Pos: w.at.Pos}
+		next = &store.Scan{Next: w.at.Next, Pos: w.at.Pos, Depth: w.at.Depth}
 	}
 	refs := make([]store.AdRef, len(jobs))
 	for n, j := range jobs {

@@ -36,7 +36,8 @@ type worker struct {
 	explicit bool // an explicit sync is queued or running
 
 	// Of the worker's goroutine, or of its session's scanner while one runs.
-	retry retry
+	retry   retry
+	revisit *revisit // under way; what is wished is on disk
 	// reached is set by a session in which an explicit target was done with.
 	reached bool
 
@@ -200,7 +201,7 @@ func (w *worker) giveUp(err error, tries int) bool {
 	if isOurs(err) {
 		return false
 	}
-	if errors.Is(err, ErrUnknownPublisher) || errors.Is(err, errTooLong) {
+	if errors.Is(err, ErrUnknownPublisher) {
 		return true
 	}
 	if w.i.cfg.Allow != nil && w.i.cfg.Allow(w.publisher) != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"github.com/ipfs/go-cid"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ var rowKinds = []struct {
 	{"waiting", func(b []byte) ([]byte, error) { w, err := decodeWaiting(b); return w.encode(), err }},
 	{"again", func(b []byte) ([]byte, error) { w, err := decodeProgress(b); return w.encode(), err }},
 	{"scan", func(b []byte) ([]byte, error) { w, err := decodeScan(b); return w.encode(), err }},
+	{"deep scan", func(b []byte) ([]byte, error) { w, err := decodeScan(b); return w.encode(), err }},
+	{"revisit", func(b []byte) ([]byte, error) { w, err := decodeRevisit(b); return w.encode(), err }},
 	{"announced", func(b []byte) ([]byte, error) { w, err := decodeAnnounced(b); return w.encode(), err }},
 	{"publisher", func(b []byte) ([]byte, error) { w, err := decodePublisher(b); return w.encode(), err }},
 	{"ledger", func(b []byte) ([]byte, error) { w, err := decodeLedger(b); return w.encode(), err }},
@@ -48,7 +51,9 @@ func sampleRows() [][]byte {
 		progressRow{mark: link(9, 8), markTime: at, above: 1, pending: 300, tombs: 70000}.encode(),
 		waitingRow{refRow{testCID(1), testCID(2)}, trouble}.encode(),
 		progressRow{mark: link(9, 8), markTime: at, above: 1, again: 300, scans: 2, againFrom: 7}.encode(),
-		scanRow{testCID(1), trouble}.encode(),
+		scanRow{next: testCID(1), trouble: trouble}.encode(),
+		scanRow{next: testCID(1), depth: 300, trouble: trouble}.encode(),
+		Revisit{All: true, Depth: 300, Ads: []cid.Cid{testCID(1), testCID(2)}, Number: 70000}.encode(),
 		announcedRow{testCID(1), at, []string{"/a", "/b"}}.encode(),
 		publisherRow{addrs: []string{"/a", ""}, lastError: "e", lastErrorTime: at, frozenAt: testCID(3)}.encode(),
 		ledgerRow{publisher: 3, pos: 5 << 32, verdict: Rejected, reason: "why", time: at}.encode(),
@@ -80,6 +85,7 @@ func TestRowsComeBackAsWritten(t *testing.T) {
 		"scan":    len(scanRow{next: testCID(1)}.encode()),
 		"again":   len(progressRow{mark: link(9, 8), markTime: at, above: 1}.encode()),
 	}
+	bare["deep scan"] = len(scanRow{next: testCID(1), depth: 300}.encode())
 	for i, row := range sampleRows() {
 		kind := rowKinds[i]
 		again, err := kind.recode(row)

@@ -59,7 +59,7 @@
 //	changes ─┤                      ├─► rows      a Pebble database without a log
 //	Puts ────┘                      └─► postings  keyed hash → record IDs
 //
-// The directory holds FORMAT, one line "signpost-store 4\n": the number of the
+// The directory holds FORMAT, one line "signpost-store 5\n": the number of the
 // layout, written before anything else is made; and rows/, postings/ and log/.
 // A directory with a higher number is refused untouched, as is one made with
 // another Config.Secret, which keys the hashes.
@@ -134,8 +134,14 @@
 //	again   │ o │ peer │ pos8 │ to be done again   └─────┴──────┴─────────┘
 //	        └───┴──────┴──────┘
 //	        ┌───┬──────┬──────┐                    ┌─────┬─────────┐
-//	scan    │ s │ peer │ pos8 │ a walk goes on     │ cid │ trouble │
-//	        └───┴──────┴──────┘ here               └─────┴─────────┘
+//	scan    │ s │ peer │ pos8 │ a walk goes on     │ cid │ trouble │  before the cid, if there is a
+//	        └───┴──────┴──────┘ here               └─────┴─────────┘  depth: undefined cid, depth int
+//	        ┌───┬──────┐                           ┌─────────┬───────────┬────────────┬─────────────┐
+//	revisit │ r │ peer │                           │ all 0/1 │ depth int │ number int │ list of cid │
+//	        └───┴──────┘                           └─────────┴───────────┴────────────┴─────────────┘
+//	        ┌───┬──────┬──────┐
+//	leans   │ L │ peer │ peer │                      empty: ads of the second stand as the first's
+//	        └───┴──────┴──────┘
 //	        ┌───┬──────┐                           ┌─────┬──────┬──────────────┐
 //	announ- │ j │ peer │                           │ cid │ time │ list of text │
 //	ced     └───┴──────┘                           └─────┴──────┴──────────────┘

@@ -22,10 +22,11 @@ import (
 //	2  rows, postings and log apart; never released
 //	3  records and ledger entries under numbers and hashes
 //	4  walks, troubles, ads to be applied again, announced heads; else as 3
+//	5  depths of walks, wishes to look at ads again; else as 4
 //
-// A directory of format 3 is one of format 4 without any of these: Open changes
-// the number and nothing else.
-const FormatNumber = 4
+// A directory of format 3 or 4 is one of format 5 without any of these: Open
+// changes the number and nothing else.
+const FormatNumber = 5
 
 // oldestFormat is the lowest number that is taken.
 const oldestFormat = 3

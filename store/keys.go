@@ -27,6 +27,7 @@ const (
 	prefixAgain      = 'o' // o peer pos8           ad to be applied although it has a verdict, by publisher
 	prefixNumber     = 'p' // p peer                number of a peer
 	prefixPeer       = 'q' // q num4                peer of a number
+	prefixRevisit    = 'r' // r peer                what is wished of ads with a verdict, by publisher
 	prefixScan       = 's' // s peer pos8           where a walk along a chain goes on, by publisher
 	prefixTombstone  = 't' // t peer pos8 peer ctx  by publisher: what to tidy up once the mark has passed pos
 	prefixRenumbered = 'v' // v peer                number of a provider that was removed at least once
@@ -34,6 +35,7 @@ const (
 	prefixExtended   = 'x' // x peer ctx            extended providers of (provider, context); ctx empty: whole chain
 	prefixDead       = 'y' // y id8                 record ID removed, its postings not yet reclaimed
 	prefixRemoved    = 'z' // z num4                provider's number removed, its records not yet swept
+	prefixLeans      = 'L' // L peer peer           content of the second's ads stands as the first's, by publishers
 	prefixState      = 'S' // S peer                whether a publisher is heard from, by publisher
 	prefixRegistered = 'R' // R peer                sequence number of the last register request, by provider
 

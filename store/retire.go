@@ -133,7 +133,8 @@ func judgeRecord(r pebble.Reader, id uint64, judge func(by uint32) error) error 
 
 // RetirePublisher removes a publisher that is silent: the given providers, as
 // RemoveProvider does, unless somebody else published for one meanwhile; where
-// it was reached; and it is PhaseRemoved from then on, in one change: after a
+// it was reached; and it is PhaseRemoved from then on; and publishers whose ads
+// stood as its own are to be looked at again (Revisit), all in one change: after a
 // crash all of it has happened or nothing. decide looks at the state the
 // publisher has and says whether it is still to be removed. It is durable when
 // RetirePublisher returns nil. done is what decide said; progress and ledger
@@ -160,6 +161,9 @@ func (s *Store) RetirePublisher(publisher peer.ID, providers []peer.ID, gone fun
 			if err := t.retireProvider(p, gone); err != nil {
 				return err
 			}
+		}
+		if err := t.unlean(publisher); err != nil {
+			return err
 		}
 		info := s.publisher(publisher).info
 		st.Phase, st.Removed, st.Tried = PhaseRemoved, at, at

@@ -17,6 +17,7 @@ import (
 type Scan struct {
 	Next    cid.Cid
 	Pos     Position
+	Depth   int // so many more ads are passed, those further back count as done; 0: no limit
 	Trouble Trouble
 }
 
@@ -39,6 +40,9 @@ func (s *Store) AddScanned(publisher peer.ID, ads []AdRef, from Position, next *
 		n, to := min(len(ads), pendingChunk), next
 		if more = n < len(ads); more {
 			to = &Scan{Next: ads[n].Ad, Pos: ads[n].Pos}
+			if next != nil && next.Depth > 0 {
+				to.Depth = next.Depth + len(ads) - n
+			}
 		}
 		_, err := s.update(func(t *tx) error {
 			if err := t.addPending(publisher, ads[:n]); err != nil {
@@ -75,6 +79,9 @@ func checkScanned(publisher peer.ID, ads []AdRef, next *Scan) error {
 	if err := checkRef(AdRef{Ad: next.Next, Pos: next.Pos}); err != nil {
 		return err
 	}
+	if next.Depth < 0 {
+		return fmt.Errorf("scan of depth %d: %w", next.Depth, ErrInvalid)
+	}
 	if n := len(ads); n > 0 && next.Pos >= ads[n-1].Pos {
 		return fmt.Errorf("scan goes on at %d after an ad at %d: %w", next.Pos, ads[n-1].Pos, ErrInvalid)
 	}
@@ -99,7 +106,7 @@ func (t *tx) moveScan(pub peer.ID, from Position, next *Scan) error {
 	if !known {
 		t.progress(pub).scans++
 	}
-	return t.set(key, scanRow{next.Next, next.Trouble.kept()}.encode())
+	return t.set(key, scanRow{next.Next, uint64(next.Depth), next.Trouble.kept()}.encode())
 }
 
 func (t *tx) dropScan(pub peer.ID, pos Position) error {
@@ -146,7 +153,7 @@ func listScans(r pebble.Reader, pub peer.ID) (scans []Scan, err error) {
 		if err != nil {
 			return err
 		}
-		if scans = append(scans, Scan{row.next, pos, row.trouble}); len(scans) == MaxListed {
+		if scans = append(scans, Scan{row.next, pos, int(row.depth), row.trouble}); len(scans) == MaxListed {
 			return errStop
 		}
 		return nil

@@ -86,14 +86,30 @@ func decodeWaiting(b []byte) (waitingRow, error) {
 // scanRow is the value of a scan row.
 type scanRow struct {
 	next    cid.Cid
+	depth   uint64
 	trouble Trouble
 }
 
-func (w scanRow) encode() []byte { return w.trouble.append(appendCID(nil, w.next)) }
+// encode writes a depth, which few walks have, before the CID and behind an
+// undefined one.
+func (w scanRow) encode() []byte {
+	var b []byte
+	if w.depth > 0 {
+		b = binary.AppendUvarint(appendCID(nil, cid.Undef), w.depth)
+	}
+	return w.trouble.append(appendCID(b, w.next))
+}
 
 func decodeScan(b []byte) (scanRow, error) {
 	r := &reader{b: b}
-	w := scanRow{r.cid(), r.trouble()}
+	w := scanRow{next: r.cid()}
+	if !w.next.Defined() {
+		if w.depth = r.uvarint(); w.depth == 0 || w.depth > math.MaxInt64 {
+			r.fail()
+		}
+		w.next = r.cid()
+	}
+	w.trouble = r.trouble()
 	if !w.next.Defined() {
 		r.fail()
 	}

@@ -145,6 +145,10 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		return decodes(func(b []byte) error { _, err := decodeAssignment(b); return err })
 	case prefixState:
 		return decodes(func(b []byte) error { _, err := decodeState(b); return err })
+	case prefixRevisit:
+		return decodes(func(b []byte) error { _, err := decodeRevisit(b); return err })
+	case prefixLeans:
+		return func(k, _ []byte) error { _, _, err := parseLeansKey(k); return err }
 	case prefixRegistered:
 		return decodes(func(b []byte) error { _, err := decodeRegistered(b); return err })
 	}
