@@ -31,6 +31,7 @@ type wire struct {
 
 	content sync.RWMutex
 	blocks  map[string]*rendered // by CID
+	archive *archive             // of more blocks; may be nil, and does not change
 
 	// served, if not nil, is told of each answer that was written to the end,
 	// on a connection accepted in this life.
@@ -186,6 +187,9 @@ func (w *wire) answer(resource string) *rendered {
 	defer w.content.RUnlock()
 	if r := w.blocks[resource]; r != nil {
 		return r
+	}
+	if b, ok := w.archive.get(resource); ok {
+		return render(b)
 	}
 	return notThere
 }
