@@ -69,6 +69,8 @@ type Config struct {
 	Polling PollConfig
 	// PublisherRate bounds what is read of one publisher, bytes a second; 0: not.
 	PublisherRate int64
+	// PublisherAllowance is what one publisher may have of this node.
+	PublisherAllowance ingest.Allowance
 	// MirrorTo is where applied ads are written as CAR files, MirrorFrom where
 	// blocks are read before a publisher is asked: URLs as package mirror takes
 	// them. Empty: nowhere.
@@ -197,6 +199,7 @@ func (ix *Indexer) open() error {
 			}
 			return p, nil
 		},
+		Allowance:   ix.cfg.PublisherAllowance,
 		Allow:       ix.allow,
 		MayPublish:  func(id, provider peer.ID) bool { return ix.policy.Load().mayPublish(id, provider) },
 		Failed:      func(at peer.AddrInfo, head cid.Cid) { ix.seen.Forget(announce.KeyOf(at, head)) },

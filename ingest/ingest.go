@@ -160,6 +160,8 @@ type Config struct {
 	// GiveUpAfter is how long entries that the publisher does not have are asked
 	// for, while it serves others, before the ad is rejected; 0 means 6 h.
 	GiveUpAfter time.Duration
+	// Allowance is what one publisher may have.
+	Allowance Allowance
 	// Reached is told of every fetch of a publisher's head; nil means it was
 	// fetched and verified. It must not block nor call the Ingester. May be nil.
 	Reached    func(publisher peer.ID, err error)
@@ -180,7 +182,9 @@ type Ingester struct {
 	memory   *ipnisync.Budget    // of blocks in work
 	decoders sync.Pool           // of *schema.ChunkDecoder
 	stages   *stageBook
-	uploads  *semaphore.Weighted // mirror files on their way
+	// allowances is what publishers have had of Config.Allowance.
+	allowances *allowances
+	uploads    *semaphore.Weighted // mirror files on their way
 	// durable hastens that what a session has done is durable and shown to others;
 	// handed, that what was committed survives a kill of the process.
 	durable, handed *soon
@@ -235,6 +239,8 @@ func Open(cfg Config) (*Ingester, error) {
 		decoders: sync.Pool{New: func() any {
 			return schema.NewChunkDecoder(schema.DefaultLimits)
 		}},
+		allowances: newAllowances(cfg.Allowance),
+
 		ctx:     ctx,
 		cancel:  cancel,
 		workers: make(map[peer.ID]*worker),

@@ -12,6 +12,7 @@ type metrics struct {
 	multihashes, multihashesSkipped prometheus.Counter
 	bytesFetched                    prometheus.Counter
 	syncsDone, syncsFailed          prometheus.Counter
+	overAllowance                   prometheus.Counter
 	syncSeconds                     prometheus.Histogram
 	stageSeconds                    *prometheus.HistogramVec
 	mirrorFiles, mirrorFailed       prometheus.Counter
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"verdict"}),
 		adsDelayed:         counter("signpost_ingest_ads_delayed_total", "Failed tries of an advertisement that will be tried again."),
 		adsKnown:           counter("signpost_ingest_ads_known_total", "Advertisements not fetched because the same one stands as part of another publisher's chain."),
+		overAllowance:      counter("signpost_ingest_over_allowance_total", "Times a publisher was paused because it had used what one may have."),
 		gaps:               counter("signpost_ingest_gaps_total", "Walks back along a chain that ended at a missing or undecodable advertisement."),
 		mirrorFiles:        counter("signpost_ingest_mirror_files_total", "Advertisements written to the mirror."),
 		mirrorFailed:       counter("signpost_ingest_mirror_failed_total", "Advertisements that could not be written to the mirror."),

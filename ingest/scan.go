@@ -46,18 +46,8 @@ func (s *session) scanner(ctx context.Context) error {
 			return nil
 		}
 		s.ensureLane(ctx)
-		select {
-		case <-s.feed.drained:
+		if !s.rest(ctx) {
 			return nil
-		case <-ctx.Done():
-		case <-s.w.wake:
-			// The target may not be due yet; the session ends and the worker waits for it.
-			if at, ok := s.w.targetDue(); !ok || at.After(time.Now()) {
-				continue
-			}
-			if !s.feed.setScanning(true) {
-				return nil
-			}
 		}
 	}
 	s.feed.setScanning(false)
@@ -66,6 +56,27 @@ func (s *session) scanner(ctx context.Context) error {
 		s.feed.stop()
 	}
 	return err
+}
+
+// rest waits while lanes work until there may be something to scan; false: the
+// session has come to its end.
+func (s *session) rest(ctx context.Context) bool {
+	for {
+		select {
+		case <-s.feed.drained:
+			return false
+		case <-ctx.Done():
+			return true
+		case <-s.growLater(): // lanes that hang let no others begin
+			s.grow(ctx)
+		case <-s.w.wake:
+			// The target may not be due yet; the session ends and the worker waits for it.
+			if at, ok := s.w.targetDue(); !ok || at.After(time.Now()) {
+				return true
+			}
+			return s.feed.setScanning(true)
+		}
+	}
 }
 
 // ensureLane sees to it that somebody drains the feed.

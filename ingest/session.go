@@ -26,6 +26,8 @@ const (
 	// maxLanes, so that new content does not wait for a backlog that is slow.
 	freshLanes    = 4
 	maxFreshLanes = 16
+	// growEvery is when a session short of lanes looks for room again.
+	growEvery = 100 * time.Millisecond
 	// maxFailures of the way in a row, with no success between, end a session.
 	maxFailures = 3
 	// maxMissing is how many blocks in a row a publisher may not have, before it
@@ -60,7 +62,8 @@ type session struct {
 
 	mu       sync.Mutex // guards the fields below
 	lanes    int
-	limit    int // of lanes
+	short    bool // of lanes: the processor or the lanes of all were in use
+	limit    int  // of lanes
 	wg       sync.WaitGroup
 	failures int  // of the way, in a row
 	missing  int  // blocks not had, in a row
@@ -202,12 +205,15 @@ func (s *session) grow(ctx context.Context) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.short = false
 	for s.lanes < s.limit && s.feed.more() && ctx.Err() == nil {
 		if s.lanes >= s.i.firstLanes && s.i.turns.waits() > 0 {
-			return // more would only wait for the processor
+			s.short = true // more would only wait for the processor
+			return
 		}
 		if s.lanes > 0 && !s.i.lanes.TryAcquire(1) {
-			return // of all publishers together there are enough
+			s.short = true // of all publishers together there are enough
+			return
 		}
 		extra := s.lanes > 0
 		s.lanes++
@@ -222,6 +228,16 @@ func (s *session) grow(ctx context.Context) {
 			}
 		})
 	}
+}
+
+// growLater ticks if more lanes could begin, were there room.
+func (s *session) growLater() <-chan time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.short {
+		return nil
+	}
+	return time.After(growEvery)
 }
 
 // shrink lets a lane end when more wait for the processor than it has room for.
@@ -314,7 +330,17 @@ func (s *session) fetch(ctx context.Context, c cid.Cid, hint ipnisync.Hint) (ipn
 	}
 	s.worked()
 	s.i.metrics.bytesFetched.Add(float64(len(block.Bytes)))
+	s.i.turns.charge(s.publisher, fetchCost)
+	s.use(0, int64(len(block.Bytes)))
 	return block, nil
+}
+
+// use counts what the publisher uses, and ends the session when that is too much.
+func (s *session) use(ads, bytes int64) {
+	if err := s.i.allowances.use(s.publisher, ads, bytes); err != nil {
+		s.i.metrics.overAllowance.Inc()
+		s.stop(errAway{err})
+	}
 }
 
 // addr is where the publisher was reached, nil if that is not known.

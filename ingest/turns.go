@@ -3,6 +3,7 @@ package ingest
 import (
 	"container/heap"
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,7 @@ type turns struct {
 	mu      sync.Mutex
 	free    int
 	waiting turnQueue
-	used    map[peer.ID]*usage // of publishers that have or wait for a turn
+	used    map[peer.ID]*usage // of publishers that have or wait for a turn, or have had more than others
 	floor   time.Duration      // what the one served last had had: newcomers begin there
 	order   uint64
 }
@@ -70,6 +71,15 @@ type usage struct {
 	time time.Duration
 	refs int // turns held and waited for
 }
+
+const (
+	// fetchCost is what fetching a block takes of the processor besides a turn: a
+	// request, its answer and their share of the collector's work.
+	fetchCost = 100 * time.Microsecond
+	// maxUsages bounds the publishers whose use is remembered for longer than
+	// they have or wait for a turn.
+	maxUsages = 4096
+)
 
 func newTurns(n int) *turns {
 	return &turns{free: n, used: make(map[peer.ID]*usage)}
@@ -81,11 +91,7 @@ func (t *turns) take(ctx context.Context, publisher peer.ID) (func(), error) {
 		return nil, err
 	}
 	t.mu.Lock()
-	u := t.used[publisher]
-	if u == nil {
-		u = &usage{time: t.floor}
-		t.used[publisher] = u
-	}
+	u := t.usage(publisher)
 	u.refs++
 	if t.free > 0 {
 		t.free--
@@ -111,6 +117,28 @@ func (t *turns) take(ctx context.Context, publisher peer.ID) (func(), error) {
 	}
 	t.drop(publisher, u)
 	return nil, ctx.Err()
+}
+
+// charge books work on a publisher that was done without a turn.
+func (t *turns) charge(publisher peer.ID, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u := t.usage(publisher)
+	u.time += d
+	t.forget(publisher, u)
+}
+
+// usage is that of a publisher, which is not below the floor. The caller holds mu.
+func (t *turns) usage(publisher peer.ID) *usage {
+	u := t.used[publisher]
+	if u == nil {
+		u = &usage{}
+		t.used[publisher] = u
+	}
+	if u.refs == 0 {
+		u.time = max(u.time, t.floor)
+	}
+	return u
 }
 
 // waits is how many wait for a turn: then the processor is what is short, and
@@ -145,8 +173,18 @@ func (t *turns) pass() {
 }
 
 func (t *turns) drop(publisher peer.ID, u *usage) {
-	if u.refs--; u.refs == 0 {
+	u.refs--
+	t.forget(publisher, u)
+}
+
+// forget drops what says nothing more, and everything nobody waits with when that
+// is too much. The caller holds mu.
+func (t *turns) forget(publisher peer.ID, u *usage) {
+	if u.refs == 0 && u.time <= t.floor {
 		delete(t.used, publisher)
+	}
+	if len(t.used) > maxUsages {
+		maps.DeleteFunc(t.used, func(_ peer.ID, u *usage) bool { return u.refs == 0 })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,8 +62,8 @@ func TestTurnsGoToThePublisherServedLeast(t *testing.T) {
 		if greedy < 900*time.Millisecond {
 			t.Errorf("the greedy publisher had %v beside the modest one", greedy)
 		}
-		if ts.free != 2 || len(ts.used) != 0 || len(ts.waiting) != 0 {
-			t.Errorf("%d turns free, %d in use, %d wait; want 2, 0, 0", ts.free, len(ts.used), len(ts.waiting))
+		if ts.free != 2 || ts.refs() != 0 || len(ts.waiting) != 0 {
+			t.Errorf("%d turns free, %d in use, %d wait; want 2, 0, 0", ts.free, ts.refs(), len(ts.waiting))
 		}
 	})
 }
@@ -130,7 +131,52 @@ func TestTurnLostByCancelIsPassedOn(t *testing.T) {
 		end()
 		<-got
 	}
-	if ts.free != 1 || len(ts.used) != 0 {
-		t.Errorf("%d turns free, %d in use; want 1, 0", ts.free, len(ts.used))
+	if ts.free != 1 || ts.refs() != 0 {
+		t.Errorf("%d turns free, %d in use; want 1, 0", ts.free, ts.refs())
+	}
+}
+
+// refs is how many turns are held or waited for.
+func (t *turns) refs() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, u := range t.used {
+		n += u.refs
+	}
+	return n
+}
+
+// TestUseIsRememberedWhileItIsAboveOthers: who has had much does not begin anew
+// by letting go for a moment, and what is remembered is bounded.
+func TestUseIsRememberedWhileItIsAboveOthers(t *testing.T) {
+	ts := newTurns(1)
+	ts.charge("greedy", time.Second)
+	end, err := ts.take(t.Context(), "modest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := make(chan peer.ID, 2)
+	for _, id := range []peer.ID{"greedy", "another"} {
+		go func() {
+			end, err := ts.take(context.Background(), id)
+			if err == nil {
+				order <- id
+				end()
+			}
+		}()
+		for n := 0; ts.waits() == 0 || (id == "another" && ts.waits() < 2); n++ {
+			runtime.Gosched()
+		}
+	}
+	end()
+	if first := <-order; first != "another" {
+		t.Errorf("%s came first, though it has had most", first)
+	}
+	<-order
+	for n := range 3 * maxUsages {
+		ts.charge(peer.ID(fmt.Sprint(n)), time.Hour)
+	}
+	if n := len(ts.used); n > maxUsages+1 {
+		t.Errorf("%d publishers are remembered", n)
 	}
 }

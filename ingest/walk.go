@@ -147,6 +147,7 @@ func (w *walk) run(ctx context.Context) error {
 func (w *walk) pass(ad *schema.Advertisement, block []byte) {
 	ref := store.AdRef{Ad: w.at.Next, Prev: ad.PreviousID, Pos: w.at.Pos}
 	w.jobs = append(w.jobs, job{PendingAd: store.PendingAd{AdRef: ref}, ad: ad, raw: w.s.i.toMirror(block), bytes: len(block)})
+	w.s.use(1, 0)
 	w.s.st.scanned(ref.Ad)
 	w.s.i.stages.scanned(ref.Ad)
 	w.at = store.Scan{Next: ad.PreviousID, Pos: w.at.Pos - 1, Depth: w.at.Depth}
@@ -281,6 +282,11 @@ func (s *session) loadAd(ctx context.Context, c cid.Cid) (*schema.Advertisement,
 		return nil, nil, fmt.Errorf("fetch ad %s from %s: %w", c, s.publisher, err)
 	}
 	defer block.Release()
+	end, err := s.i.turns.take(ctx, s.publisher)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer end()
 	ad, err := schema.DecodeAdvertisement(c, block.Bytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ad %s from %s: %w", c, s.publisher, err)

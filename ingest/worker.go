@@ -49,6 +49,7 @@ type worker struct {
 	held      time.Time // publisher is away: nothing but a target is tried before
 	away      *backoff.ExponentialBackOff
 	awayTries int
+	over      time.Time // nothing is tried before: the allowance is used up
 }
 
 func newWorker(i *Ingester, publisher peer.ID) *worker {
@@ -113,24 +114,33 @@ func (w *worker) due() (at time.Time, ok bool) {
 		}
 		earlier(t)
 	}
+	if w.over.After(at) {
+		at = w.over
+	}
 	return at, ok
 }
 
 // targetDue returns when a target can be tried. One that failed is not tried
-// again within RetryMin, however often it is announced.
+// again within RetryMin, however often it is announced; nor is any while the
+// publisher's allowance is used up.
 func (w *worker) targetDue() (time.Time, bool) {
 	w.i.mu.Lock()
 	has := w.has
 	w.i.mu.Unlock()
+	var at time.Time
 	switch {
 	case has && w.retry.waiting:
-		return w.retry.failed.Add(w.i.cfg.RetryMin), true
+		at = w.retry.failed.Add(w.i.cfg.RetryMin)
 	case has:
-		return time.Time{}, true
 	case w.retry.waiting:
-		return w.retry.at, true
+		at = w.retry.at
+	default:
+		return at, false
 	}
-	return time.Time{}, false
+	if w.over.After(at) {
+		at = w.over
+	}
+	return at, true
 }
 
 // wantsTarget says whether a target is due.
@@ -260,6 +270,12 @@ func (w *worker) note(out outcome) {
 		}
 	}
 	if !out.away {
+		return
+	}
+	var over *overAllowance
+	if errors.As(out.err, &over) {
+		w.over = over.until
+		w.i.log.Warn("publisher has used its allowance", "publisher", w.publisher, "in", time.Until(over.until), "err", over)
 		return
 	}
 	if w.away == nil {

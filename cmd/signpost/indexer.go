@@ -28,6 +28,8 @@ const (
 	flagIngestMemory  = "ingest-memory"
 	flagAnyPublisher  = "any-publisher"
 	flagPublisherRate = "publisher-rate"
+	flagPublisherAds  = "publisher-ads"
+	flagPublisherByte = "publisher-bytes"
 	flagMirror        = "mirror"
 	flagMirrorFrom    = "mirror-from"
 	flagAdminToken    = "admin-token-file"
@@ -65,6 +67,9 @@ func indexerCommand() *cli.Command {
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
 			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain, but for the policy's exceptions"),
 			stringFlag(flagPublisherRate, "0", "`BYTES` a second to fetch from one publisher at most; 0 for no limit"),
+			&cli.Int64Flag{Name: flagPublisherAds, EnvVars: env(flagPublisherAds),
+				Usage: "new advertisements an hour, averaged, to take on from one publisher at most, `COUNT`; 0 for no limit"},
+			stringFlag(flagPublisherByte, "0", "`BYTES` an hour, averaged, to fetch from one publisher at most; 0 for no limit"),
 			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX `URL` to write every applied advertisement to, with its entries, as CAR"),
 			stringFlag(flagMirrorFrom, "", "such a `URL` to read advertisements and entries from, before the publisher is asked"),
 			freezeFlag(),
@@ -107,10 +112,14 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	if cfg.FreezePercent, err = freezePercent(c); err != nil {
 		return cfg, err
 	}
-	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory, flagPublisherRate: &cfg.PublisherRate} {
+	for flag, to := range map[string]*int64{flagDiskQuota: &cfg.DiskQuotaBytes, flagStoreMemory: &cfg.StoreMemory, flagIngestMemory: &cfg.IngestMemory, flagPublisherRate: &cfg.PublisherRate,
+		flagPublisherByte: &cfg.PublisherAllowance.BytesAnHour} {
 		if *to, err = byteSize(c, flag); err != nil {
 			return cfg, err
 		}
+	}
+	if cfg.PublisherAllowance.AdsAnHour = c.Int64(flagPublisherAds); cfg.PublisherAllowance.AdsAnHour < 0 {
+		return cfg, misused("--%s %d: give a number of advertisements an hour, or 0 for no limit", flagPublisherAds, cfg.PublisherAllowance.AdsAnHour)
 	}
 	if c.String(flagDiskReserve) != reserveAuto {
 		if cfg.DiskReserveBytes, err = byteSize(c, flagDiskReserve); err != nil {
