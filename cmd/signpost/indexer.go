@@ -65,7 +65,7 @@ func indexerCommand() *cli.Command {
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
 			boolFlag(flagAnyPublisher, "accept advertisements for a provider from any signer, in any publisher's chain, but for the policy's exceptions"),
 			stringFlag(flagPublisherRate, "0", "`BYTES` a second to fetch from one publisher at most; 0 for no limit"),
-			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX `URL` to write every applied advertisement to, with its entries, as CAR"),
+			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX[?endpoint=URL] `URL` to write every applied advertisement to, with its entries, as CAR"),
 			stringFlag(flagMirrorFrom, "", "such a `URL` to read advertisements and entries from, before the publisher is asked"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
