@@ -179,7 +179,8 @@ func TestSilentPublisherIsPolledHiddenAndFoundAgain(t *testing.T) {
 // nothing of others.
 func TestGonePublisherIsRemovedAndIndexedAgainWhenItReturns(t *testing.T) {
 	t.Parallel()
-	ix, all, want := startLeavers(t, 3, "--deactivate-after", "1s", "--remove-after", "3s")
+	// Silence grows by two seconds at once, at most: being inactive is not passed over.
+	ix, all, want := startLeavers(t, 3, "--deactivate-after", "1s", "--remove-after", "4s")
 	gone := all[0]
 	gone.leave()
 	ix.untilState(gone, "inactive")
