@@ -163,6 +163,23 @@ func TestStatusErrorIsOneShortLine(t *testing.T) {
 	}
 }
 
+func TestPlainTextIsOneLineThatPrints(t *testing.T) {
+	for _, tc := range []struct {
+		text  string
+		limit int
+		want  string
+	}{
+		{"fine: zwölf 日本", 0, "fine: zwölf 日本"},
+		{" a\x1b]0;x\x07\r\nb\u009bc\u202ed\u2028e\x80 ", 0, "a ]0;x   b c d e"},
+		{"zwölf", 5, "zwölf"},
+		{"zwölfe", 5, "zwöl…"},
+	} {
+		if got := api.PlainText(tc.text, tc.limit); got != tc.want {
+			t.Errorf("%q, %d: got %q, want %q", tc.text, tc.limit, got, tc.want)
+		}
+	}
+}
+
 func TestParseBaseURLTakesServersOnly(t *testing.T) {
 	for _, s := range []string{"http://127.0.0.1:3000", "https://cid.contact/", "http://[::1]:1/under/path"} {
 		if u, err := api.ParseBaseURL(s); err != nil || u.String() != s {

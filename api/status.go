@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxStatusBody is how much of an unwanted answer's body is kept: enough for a
@@ -38,11 +39,23 @@ func ReadStatusError(resp *http.Response) *StatusError {
 		e.URL = resp.Request.URL.Redacted()
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxStatusBody))
-	e.Body = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+	e.Body = PlainText(string(body), 0)
+	return e
+}
+
+// PlainText is text from elsewhere as it may be shown on a terminal or in a
+// log: one line, in which what does not print, such as control characters and
+// those that turn the direction of writing, is a space. It is cut to limit
+// characters, with an ellipsis as the last; 0 is no limit.
+func PlainText(s string, limit int) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
-	}, string(body)))
-	return e
+	}, s))
+	if limit > 0 && utf8.RuneCountInString(s) > limit {
+		s = string([]rune(s)[:limit-1]) + "…"
+	}
+	return s
 }

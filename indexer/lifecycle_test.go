@@ -61,6 +61,11 @@ var hourly = PollConfig{Interval: time.Hour, Retry: time.Hour, DeactivateAfter: 
 
 func openWorld(t *testing.T, dir string, clock time.Time) *world {
 	t.Helper()
+	return openWorldPolling(t, dir, clock, hourly)
+}
+
+func openWorldPolling(t *testing.T, dir string, clock time.Time, cfg PollConfig) *world {
+	t.Helper()
 	st, err := store.Open(store.Config{Dir: dir, MemoryBytes: 32 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +77,7 @@ func openWorld(t *testing.T, dir string, clock time.Time) *world {
 	})
 	w := &world{t: t, store: st, clock: clock, dead: make(map[peer.ID]bool),
 		syncs: &fakeSyncs{begun: make(map[peer.ID]int), running: make(map[peer.ID]bool), failed: make(map[peer.ID]bool)}}
-	w.book, err = openBook(st, w.syncs, func(peer.ID) error { return nil }, hourly, slog.New(slog.DiscardHandler), func() time.Time { return w.clock })
+	w.book, err = openBook(st, w.syncs, func(peer.ID) error { return nil }, cfg, slog.New(slog.DiscardHandler), func() time.Time { return w.clock })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +247,31 @@ func TestSilenceOfOurOwnIsNotTheirs(t *testing.T) {
 		if st := w.state(id); st.Phase != store.PhaseActive || !w.found(n+1) {
 			t.Errorf("%s: %+v", id, st)
 		}
+	}
+}
+
+// TestSilenceCountsUntilThoseReachedAreAskedAgain: also of those asked a tenth
+// of the interval later than others, which is more than a retry here. In the first
+// interval nobody is asked, so that nothing counts.
+func TestSilenceCountsUntilThoseReachedAreAskedAgain(t *testing.T) {
+	cfg := hourly
+	cfg.Retry, cfg.DeactivateAfter, cfg.RemoveAfter = time.Minute, -1, -1
+	w := openWorldPolling(t, filepath.Join(t.TempDir(), "a"), pollStart, cfg)
+	dead := w.publish(0)
+	w.dead[dead] = true
+	for n, late := 1, 0; late < 2; n++ {
+		if id := peer.ID(fmt.Sprintf("publisher-%05d", n)); cfg.of(id, store.PublisherState{}).spread > 0.5 {
+			w.publish(n)
+			late++
+		}
+	}
+	const minutes = 5 * 60
+	for range minutes {
+		w.clock = w.clock.Add(time.Minute)
+		w.settle()
+	}
+	if st := w.state(dead); st.Silent < (minutes-60-10)*time.Minute {
+		t.Errorf("after %d minutes of silence of one of three: %+v", minutes, st)
 	}
 }
 

@@ -84,6 +84,13 @@ func (c PollConfig) later(d time.Duration) time.Duration {
 	return d + time.Duration(c.spread*float64(d)/10)
 }
 
+// recent is how long the outcome of a try says something about this node's
+// network: until each that was reached is asked again, the last a tenth later
+// than the first and a few looks late, and has had a retry's time to answer.
+func (c PollConfig) recent() time.Duration {
+	return c.Interval + c.Interval/10 + c.Retry + 3*lookMin
+}
+
 // pollAction is what is to be done about a publisher.
 type pollAction uint8
 

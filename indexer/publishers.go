@@ -184,7 +184,7 @@ func (b *publisherBook) judge(now time.Time) bool {
 		}
 	}
 	b.judged = now
-	switch ok := reachedHalf(outcomes, now.Add(-b.cfg.Interval-b.cfg.Retry)); {
+	switch ok := reachedHalf(outcomes, now.Add(-b.cfg.recent())); {
 	case !ok && !b.well.IsZero():
 		b.log.Warn("less than half of the publishers tried were reached: silence does not count until they are")
 		b.well = time.Time{}

@@ -70,7 +70,7 @@ func indexerCommand() *cli.Command {
 			&cli.Int64Flag{Name: flagPublisherAds, EnvVars: env(flagPublisherAds),
 				Usage: "new advertisements an hour, averaged, to take on from one publisher at most, `COUNT`; 0 for no limit"},
 			stringFlag(flagPublisherByte, "0", "`BYTES` an hour, averaged, to fetch from one publisher at most; 0 for no limit"),
-			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX `URL` to write every applied advertisement to, with its entries, as CAR"),
+			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX[?endpoint=URL] `URL` to write every applied advertisement to, with its entries, as CAR"),
 			stringFlag(flagMirrorFrom, "", "such a `URL` to read advertisements and entries from, before the publisher is asked"),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),

@@ -55,13 +55,13 @@ func probeFromHere(c *cli.Context, info peer.AddrInfo) (ipnisync.Verdict, error)
 }
 
 func printVerdict(c *cli.Context, from string, v ipnisync.Verdict) {
-	fmt.Fprintf(c.App.Writer, "seen from %s: %s\n", from, v.Summary)
+	fmt.Fprintf(c.App.Writer, "seen from %s: %s\n", from, api.PlainText(v.Summary, 0))
 	for _, a := range v.Addresses {
 		mark := "bad"
 		if a.OK {
 			mark = "ok"
 		}
-		fmt.Fprintf(c.App.Writer, "  %-3s  %s: %s\n", mark, a.Address, a.Text)
+		fmt.Fprintf(c.App.Writer, "  %-3s  %s: %s\n", mark, api.PlainText(a.Address, 0), api.PlainText(a.Text, 0))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
 
+	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
 )
 
@@ -144,34 +145,21 @@ func runProgress(c *cli.Context, publisher peer.ID) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
 	shown := ""
-	for {
+	return follow(c, func() error {
 		p, err := client.Progress(c.Context, publisher)
 		if err != nil {
-			if c.Context.Err() != nil {
-				return nil
-			}
 			return askedAdmin(c, err)
 		}
 		if c.Bool(flagJSON) {
-			if err := json.NewEncoder(c.App.Writer).Encode(p); err != nil {
-				return err
-			}
-		} else if text := progressStory(p, time.Now()); text != shown {
+			return json.NewEncoder(c.App.Writer).Encode(p)
+		}
+		if text := progressStory(p, time.Now()); text != shown {
 			fmt.Fprint(c.App.Writer, text)
 			shown = text
 		}
-		if !c.Bool(flagWatch) {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-c.Context.Done():
-			return nil
-		}
-	}
+		return nil
+	})
 }
 
 // progressStory tells how far a publisher's chain is applied, in lines.
@@ -186,13 +174,13 @@ func progressStory(p admin.Progress, now time.Time) string {
 	}
 	fmt.Fprintf(&b, "publisher %s: %s\n", p.Publisher, state)
 	if len(p.Addrs) > 0 {
-		fmt.Fprintf(&b, "  reached at  %s\n", strings.Join(p.Addrs, " "))
+		fmt.Fprintf(&b, "  reached at  %s\n", api.PlainText(strings.Join(p.Addrs, " "), 0))
 	}
 	if p.Mark != "" {
-		fmt.Fprintf(&b, "  done up to  %s, %s\n", p.Mark, ago(p.MarkTime, now))
+		fmt.Fprintf(&b, "  done up to  %s, %s\n", api.PlainText(p.Mark, 0), ago(p.MarkTime, now))
 	}
 	if p.Durable != p.Mark && p.Durable != "" {
-		fmt.Fprintf(&b, "  on disk to  %s\n", p.Durable)
+		fmt.Fprintf(&b, "  on disk to  %s\n", api.PlainText(p.Durable, 0))
 	}
 	if p.Above > 0 {
 		fmt.Fprintf(&b, "  beyond it   %s newer ads are done\n", humanize.Comma(int64(p.Above)))
@@ -209,7 +197,7 @@ func progressStory(p admin.Progress, now time.Time) string {
 		writeTrouble(&b, "delayed", "ad", d, now)
 	}
 	if p.LastError != "" {
-		fmt.Fprintf(&b, "  last error  %s: %s\n", ago(p.LastErrorTime, now), p.LastError)
+		fmt.Fprintf(&b, "  last error  %s: %s\n", ago(p.LastErrorTime, now), api.PlainText(p.LastError, 0))
 	}
 	return b.String()
 }
@@ -219,7 +207,7 @@ func writeTrouble(b io.Writer, label, what string, t admin.Trouble, now time.Tim
 	if t.Next.After(now) {
 		next = "in " + t.Next.Sub(now).Round(time.Second).String()
 	}
-	fmt.Fprintf(b, "  %-10s  %s %s: tried %d times since %s, again %s: %s\n", label, what, t.Ad, t.Attempts, ago(t.Since, now), next, t.Reason)
+	fmt.Fprintf(b, "  %-10s  %s %s: tried %d times since %s, again %s: %s\n", label, what, api.PlainText(t.Ad, 0), t.Attempts, ago(t.Since, now), next, api.PlainText(t.Reason, 0))
 }
 
 func ago(t, now time.Time) string {

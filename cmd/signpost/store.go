@@ -169,7 +169,7 @@ func jobText(j *admin.StoreJob) string {
 	case j.Running():
 		return fmt.Sprintf("%s runs since %s", j.Kind, age(j.Started))
 	case j.Error != "":
-		return fmt.Sprintf("%s failed after %s: %s", j.Kind, j.Ended.Sub(j.Started).Round(time.Millisecond), j.Error)
+		return fmt.Sprintf("%s failed after %s: %s", j.Kind, j.Ended.Sub(j.Started).Round(time.Millisecond), api.PlainText(j.Error, 0))
 	}
 	text := fmt.Sprintf("%s done in %s", j.Kind, j.Ended.Sub(j.Started).Round(time.Millisecond))
 	if j.Kind != admin.JobCompact {
@@ -198,12 +198,12 @@ func runStoreJob(c *cli.Context, kind admin.JobKind) error {
 		return askedAdmin(c, err)
 	}
 	for _, line := range status.Job.Damage {
-		fmt.Fprintln(c.App.Writer, line)
+		fmt.Fprintln(c.App.Writer, api.PlainText(line, 0))
 	}
 	fmt.Fprintln(c.App.ErrWriter, jobText(status.Job))
 	switch {
 	case status.Job.Error != "":
-		return errors.New(status.Job.Error)
+		return errors.New(api.PlainText(status.Job.Error, 0))
 	case status.Job.Damages > 0 && kind == admin.JobCheck:
 		return errDamaged
 	}
