@@ -230,10 +230,32 @@ func (f *feed) done(j job, again time.Time) {
 	defer f.mu.Unlock()
 	delete(f.busy, keyOf(j.PendingAd))
 	f.handled[keyOf(j.PendingAd)] = true
+	f.forgetHandled()
 	if !again.IsZero() {
 		f.waits(again)
 	}
 	f.tell()
+}
+
+// forgetHandled drops what cannot be given again. The next page is read long
+// after a chain of millions of ads has begun to pass by.
+func (f *feed) forgetHandled() {
+	if len(f.handled) < 2*(len(f.page)+len(f.fresh)+backlogPage) {
+		return
+	}
+	kept := make(map[feedKey]bool)
+	keep := func(a store.PendingAd) {
+		if k := keyOf(a); f.handled[k] {
+			kept[k] = true
+		}
+	}
+	for _, a := range f.page {
+		keep(a)
+	}
+	for _, j := range f.fresh {
+		keep(j.PendingAd)
+	}
+	f.handled = kept
 }
 
 // settle ends the feed if nobody works on it.
