@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,6 +38,10 @@ var signpost string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if spec := os.Getenv(hostileEnv); spec != "" {
+		flag.Parse()
+		return runHostiles(spec)
+	}
 	dir, err := os.MkdirTemp("", "signpost-e2e-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

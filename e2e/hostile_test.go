@@ -43,8 +43,10 @@ func TestHostilePublishersDoNotSlowHonestOnes(t *testing.T) {
 	for n := range hostileHonest {
 		s.honest = append(s.honest, newSteady(t, n, seconds))
 	}
-	alone := s.run("alone", nil)
-	beside := s.run("beside hostile ones", newHostiles(t, hostileHonest, seconds))
+	crowd := startHostiles(t, hostileHonest, seconds)
+	alone := s.run("alone", func(string) {})
+	beside := s.run("beside hostile ones", crowd.attack)
+	crowd.stop()
 	most := 2*percentile(alone, 99) + hostileSlack
 	if got := percentile(beside, 99); got > most {
 		t.Errorf("p99 of the lag is %v beside hostile publishers, above %v", got, most)
@@ -58,14 +60,13 @@ type hostileStory struct {
 }
 
 // run has the honest publish to a new indexer and returns the lags of all ads.
-func (s *hostileStory) run(name string, hostile []*hostile) []time.Duration {
+func (s *hostileStory) run(name string, attack func(ingest string)) []time.Duration {
 	s.t.Helper()
 	ix := startIndexer(s.t, workDir(s.t), "indexer", "--freeze-at", "-1")
 	ctx, cancel := context.WithCancel(s.t.Context())
-	var others, publishers sync.WaitGroup
-	for n, h := range hostile {
-		others.Go(func() { h.run(ctx, ix.Ingest, time.Duration(n)*hostilePause/time.Duration(len(hostile))) })
-	}
+	defer cancel()
+	var publishers sync.WaitGroup
+	attack(ix.Ingest)
 	book := &lagBook{open: make(map[cid.Cid]time.Time)}
 	cpu, start := cpuTime(s.t, ix.process), time.Now()
 	for n, p := range s.honest {
@@ -80,8 +81,6 @@ func (s *hostileStory) run(name string, hostile []*hostile) []time.Duration {
 	book.follow(s.t, ix.Ingest, start.Add(time.Duration(s.seconds)*time.Second))
 	publishers.Wait()
 	cpu = cpuTime(s.t, ix.process) - cpu
-	cancel()
-	others.Wait()
 	peak, given := peakMemory(s.t, ix.process), int64(2*hostileStores+memoryProcess)
 	s.t.Logf("%s: %d ads, lag p50 %v, p99 %v, most %v; %v of CPU in %v; peak %d MiB, given %d MiB", name, len(book.lags),
 		percentile(book.lags, 50), percentile(book.lags, 99), slices.Max(book.lags), cpu, time.Since(start), peak>>20, given>>20)

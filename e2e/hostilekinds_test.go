@@ -37,13 +37,13 @@ type hostile struct {
 }
 
 // hostileKinds are the ways to do harm.
-var hostileKinds = []func(t *testing.T, h *hostile, seconds int){
+var hostileKinds = []func(t testing.TB, h *hostile, seconds int){
 	hangsAfterAccept, hangsAfterHeaders, trickles, endlessHead, endlessBlock, answers500, entriesMissing,
 	redirectsForEver, largeHeaders, gzipBomb, anothersHead, undecodableAd, longChains, largeNothing, entriesLoop,
 }
 
 // newHostiles makes publishers of all kinds in turn.
-func newHostiles(t *testing.T, n, seconds int) []*hostile {
+func newHostiles(t testing.TB, n, seconds int) []*hostile {
 	var out []*hostile
 	for k := range n {
 		h := &hostile{c: newChain(t, fmt.Sprintf("hostile %d", k))}
@@ -88,7 +88,7 @@ func (h *hostile) blocks(f func(w http.ResponseWriter, r *http.Request, quit <-c
 	})
 }
 
-func hangsAfterAccept(t *testing.T, h *hostile, _ int) {
+func hangsAfterAccept(t testing.TB, h *hostile, _ int) {
 	h.one()
 	ln, err := net.Listen("tcp", anyPort)
 	if err != nil {
@@ -112,7 +112,7 @@ func hangsAfterAccept(t *testing.T, h *hostile, _ int) {
 	t.Cleanup(func() { ln.Close(); wg.Wait() })
 }
 
-func hangsAfterHeaders(_ *testing.T, h *hostile, _ int) {
+func hangsAfterHeaders(_ testing.TB, h *hostile, _ int) {
 	h.one()
 	h.serve(func(w http.ResponseWriter, r *http.Request, quit <-chan struct{}) {
 		w.Header().Set("Content-Length", "1000")
@@ -124,7 +124,7 @@ func hangsAfterHeaders(_ *testing.T, h *hostile, _ int) {
 	})
 }
 
-func trickles(_ *testing.T, h *hostile, _ int) {
+func trickles(_ testing.TB, h *hostile, _ int) {
 	h.blocks(func(w http.ResponseWriter, r *http.Request, quit <-chan struct{}) {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
@@ -159,10 +159,10 @@ func endless(w http.ResponseWriter, _ *http.Request, quit <-chan struct{}) {
 	}
 }
 
-func endlessHead(_ *testing.T, h *hostile, _ int)  { h.one(); h.serve(endless) }
-func endlessBlock(_ *testing.T, h *hostile, _ int) { h.blocks(endless) }
+func endlessHead(_ testing.TB, h *hostile, _ int)  { h.one(); h.serve(endless) }
+func endlessBlock(_ testing.TB, h *hostile, _ int) { h.blocks(endless) }
 
-func answers500(_ *testing.T, h *hostile, _ int) {
+func answers500(_ testing.TB, h *hostile, _ int) {
 	h.one()
 	h.serve(func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		http.Error(w, "no", http.StatusInternalServerError)
@@ -170,21 +170,21 @@ func answers500(_ *testing.T, h *hostile, _ int) {
 }
 
 // entriesMissing has a hundred ads whose entries are nowhere.
-func entriesMissing(_ *testing.T, h *hostile, _ int) {
+func entriesMissing(_ testing.TB, h *hostile, _ int) {
 	for n := range 100 {
 		missing := schema.LinkOf(schema.DagJSON, fmt.Appendf(nil, "%s %d", h.c.id, n))
 		h.c.push(h.c.ad(fmt.Sprintf("missing %d", n), missing))
 	}
 }
 
-func redirectsForEver(_ *testing.T, h *hostile, _ int) {
+func redirectsForEver(_ testing.TB, h *hostile, _ int) {
 	h.one()
 	h.serve(func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
 		http.Redirect(w, r, r.URL.Path, http.StatusFound)
 	})
 }
 
-func largeHeaders(_ *testing.T, h *hostile, _ int) {
+func largeHeaders(_ testing.TB, h *hostile, _ int) {
 	h.one()
 	large := strings.Repeat("x", 1<<20)
 	h.serve(func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) { w.Header().Set("X-Large", large) })
@@ -199,26 +199,26 @@ var bomb = sync.OnceValue(func() []byte {
 	return bytes.Repeat(b.Bytes(), 64)
 })
 
-func gzipBomb(_ *testing.T, h *hostile, _ int) {
+func gzipBomb(_ testing.TB, h *hostile, _ int) {
 	h.blocks(func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write(bomb()) // the client leaves early
 	})
 }
 
-func anothersHead(t *testing.T, h *hostile, _ int) {
+func anothersHead(t testing.TB, h *hostile, _ int) {
 	h.one()
 	other := newChain(t, h.c.id.String()+" other")
 	other.add("other", multihashes(other.id.String(), 10))
 	h.c.addr = other.addr
 }
 
-func undecodableAd(_ *testing.T, h *hostile, _ int) {
+func undecodableAd(_ testing.TB, h *hostile, _ int) {
 	h.c.setHead(h.c.mem.Put([]byte(`{"this is":"no ad of `+h.c.id.String()+`"}`), schema.DagJSON))
 }
 
 // longChains shows another long chain of tiny ads each second.
-func longChains(t *testing.T, h *hostile, seconds int) {
+func longChains(t testing.TB, h *hostile, seconds int) {
 	entries := h.c.entries(multihashes(h.c.id.String(), 1), 1)[0]
 	for n := range min(seconds, hostileChains) {
 		h.c.head = cid.Undef
@@ -232,7 +232,7 @@ func longChains(t *testing.T, h *hostile, seconds int) {
 }
 
 // link puts an ad behind the others, without showing it.
-func (h *hostile) link(t *testing.T, ad *schema.Advertisement) {
+func (h *hostile) link(t testing.TB, ad *schema.Advertisement) {
 	ad.PreviousID = h.c.head
 	if err := ad.Sign(h.c.key); err != nil {
 		t.Fatal(err)
@@ -241,7 +241,7 @@ func (h *hostile) link(t *testing.T, ad *schema.Advertisement) {
 }
 
 // largeNothing has ads whose entries are as large as a block may be, and empty.
-func largeNothing(t *testing.T, h *hostile, seconds int) {
+func largeNothing(t testing.TB, h *hostile, seconds int) {
 	block := []byte(`{"Entries":[]}`)
 	block = append(block, bytes.Repeat([]byte(" "), schema.MaxBlockBytes-len(block))...)
 	entries := h.c.block(block, nil)
@@ -256,7 +256,7 @@ func largeNothing(t *testing.T, h *hostile, seconds int) {
 }
 
 // entriesLoop has a chunk that names itself, which only a lie makes possible.
-func entriesLoop(t *testing.T, h *hostile, _ int) {
+func entriesLoop(t testing.TB, h *hostile, _ int) {
 	loop := schema.LinkOf(schema.DagJSON, []byte(h.c.id))
 	chunk, err := (&schema.EntryChunk{Entries: multihashes(h.c.id.String(), 10), Next: loop}).Encode(schema.DagJSON)
 	if err != nil {
