@@ -23,21 +23,19 @@ const (
 	hostileStores  = 128 << 20              // --store-memory and --ingest-memory of startIndexer
 	hostileAskers  = 4
 	hostileSeconds = 6
-	// hostileSlack is what a lag may grow by besides doubling. Alone the daemon
-	// has the machine nearly to itself and a lag is some 40 ms, so that twice it
-	// is within the noise of two shared cores; the hostile publishers are in this
-	// process and take their processor from the same cores. It is also the
-	// longest that a commit waits for the sync it shows as indexed with.
-	hostileSlack = 500 * time.Millisecond
+	// hostileSlack is what a lag may grow by besides doubling, in the short form:
+	// its p99 is that of the third worst of 300, which other work on the machine
+	// decides. The long form has none.
+	hostileSlack = 300 * time.Millisecond
 )
 
 // TestHostilePublishersDoNotSlowHonestOnes: fifty publishers with an ad every
 // second are indexed as fast with fifty others beside them that hang, trickle,
 // flood and lie as without, and the memory stays within what was given.
 func TestHostilePublishersDoNotSlowHonestOnes(t *testing.T) {
-	seconds := hostileSeconds
+	seconds, slack := hostileSeconds, hostileSlack
 	if os.Getenv("SIGNPOST_SOAK") == "1" {
-		seconds = 60
+		seconds, slack = 60, 0
 	}
 	s := &hostileStory{t: t, seconds: seconds}
 	for n := range hostileHonest {
@@ -47,7 +45,7 @@ func TestHostilePublishersDoNotSlowHonestOnes(t *testing.T) {
 	alone := s.run("alone", func(string) {})
 	beside := s.run("beside hostile ones", crowd.attack)
 	crowd.stop()
-	most := 2*percentile(alone, 99) + hostileSlack
+	most := 2*percentile(alone, 99) + slack
 	if got := percentile(beside, 99); got > most {
 		t.Errorf("p99 of the lag is %v beside hostile publishers, above %v", got, most)
 	}

@@ -59,10 +59,6 @@ func (l *lane) fetchEntries(ctx context.Context, from entriesCursor, put putFunc
 	return nil
 }
 
-// maxKeptBlock is the largest block whose decoder is used again: twice a usual
-// chunk.
-const maxKeptBlock = 2 << 20
-
 // putFunc takes multihashes and the place behind them.
 type putFunc func([]multihash.Multihash, *entriesCursor) error
 
@@ -74,7 +70,7 @@ func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (b
 		return behind, err
 	}
 	defer block.Release()
-	end, err := l.i.turns.take(ctx, l.publisher)
+	end, err := l.i.turns.takeFor(ctx, l.publisher, len(block.Bytes))
 	if err != nil {
 		return behind, err
 	}
@@ -82,7 +78,7 @@ func (l *lane) fetchChunk(ctx context.Context, at entriesCursor, put putFunc) (b
 	if l.decoder == nil {
 		l.decoder = l.i.decoders.Get().(*schema.ChunkDecoder)
 	}
-	if len(block.Bytes) > maxKeptBlock {
+	if len(block.Bytes) >= largeBlock {
 		defer func() { l.decoder, l.mhs = nil, nil }() // with buffers of its size, which nobody counts
 	}
 	chunk, err := l.decoder.Decode(at.next, block.Bytes)

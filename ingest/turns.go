@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/semaphore"
 )
 
 // seats bounds how many publishers have a session at once. They are given in
@@ -56,8 +57,10 @@ func (s *seat) leave() { s.s.free <- struct{}{} }
 // turns shares the processor among publishers: of those that want a turn, the
 // one that has had the least time so far goes first. A turn is the decoding
 // and storing of one block, some milliseconds. No turn is held while waiting
-// for a publisher.
+// for a publisher. Large blocks, which take some ten milliseconds, may not have
+// all turns at once: there is always one that ends soon.
 type turns struct {
+	large   *semaphore.Weighted // turns large blocks may have
 	mu      sync.Mutex
 	free    int
 	waiting turnQueue
@@ -82,7 +85,26 @@ const (
 )
 
 func newTurns(n int) *turns {
-	return &turns{free: n, used: make(map[peer.ID]*usage)}
+	return &turns{large: semaphore.NewWeighted(int64(max(n-1, 1))), free: n, used: make(map[peer.ID]*usage)}
+}
+
+// largeBlock is what a large block has at least: twice a usual chunk.
+const largeBlock = 2 << 20
+
+// takeFor is take for a block of so many bytes.
+func (t *turns) takeFor(ctx context.Context, publisher peer.ID, bytes int) (func(), error) {
+	if bytes < largeBlock {
+		return t.take(ctx, publisher)
+	}
+	if err := t.large.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	end, err := t.take(ctx, publisher)
+	if err != nil {
+		t.large.Release(1)
+		return nil, err
+	}
+	return func() { end(); t.large.Release(1) }, nil
 }
 
 // take waits for a turn of publisher. The function returned ends it.

@@ -180,3 +180,43 @@ func TestUseIsRememberedWhileItIsAboveOthers(t *testing.T) {
 		t.Errorf("%d publishers are remembered", n)
 	}
 }
+
+// TestLargeBlocksLeaveATurnToOthers: however many publishers have one.
+func TestLargeBlocksLeaveATurnToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTurns(2)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		const hogs = 20
+		for n := range hogs {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				for {
+					end, err := ts.takeFor(ctx, peer.ID(fmt.Sprint("hog ", n)), largeBlock)
+					if err != nil {
+						return
+					}
+					time.Sleep(time.Second) // of the bubble: no time passes
+					end()
+				}
+			}()
+		}
+		synctest.Wait()
+		start := time.Now()
+		end, err := ts.takeFor(ctx, "modest", largeBlock-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("a small block waited %v for large ones", waited)
+		}
+		end()
+		cancel()
+		for range hogs {
+			<-done
+		}
+		if n := ts.refs(); n != 0 || !ts.large.TryAcquire(1) {
+			t.Errorf("%d turns in use, large ones given back: want none and all", n)
+		}
+	})
+}

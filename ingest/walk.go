@@ -282,7 +282,7 @@ func (s *session) loadAd(ctx context.Context, c cid.Cid) (*schema.Advertisement,
 		return nil, nil, fmt.Errorf("fetch ad %s from %s: %w", c, s.publisher, err)
 	}
 	defer block.Release()
-	end, err := s.i.turns.take(ctx, s.publisher)
+	end, err := s.i.turns.takeFor(ctx, s.publisher, len(block.Bytes))
 	if err != nil {
 		return nil, nil, err
 	}

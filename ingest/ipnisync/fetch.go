@@ -149,7 +149,7 @@ func (rt *route) readBody(ctx context.Context, w *watch, resp *http.Response, li
 			if int64(len(buf)) == final {
 				room = beyond[:]
 			} else {
-				grown, err := grow(ctx, w, buf, final, held)
+				grown, err := grow(ctx, w, buf, final, resp.ContentLength >= 0, held)
 				if err != nil {
 					return nil, err
 				}
@@ -190,12 +190,12 @@ func (rt *route) keepRate(ctx context.Context, w *watch, n int) error {
 }
 
 // grow moves a full buffer to a larger one that the budget allows: four times
-// as large while it is free, then twice, by a quarter above 1 MiB, where what is
-// left unused would weigh most.
-func grow(ctx context.Context, w *watch, buf []byte, final int64, held *reservation) ([]byte, error) {
+// as large while it is free, then twice; of a body of unknown length by a
+// quarter above 1 MiB, where what is left unused would weigh most.
+func grow(ctx context.Context, w *watch, buf []byte, final int64, known bool, held *reservation) ([]byte, error) {
 	size := int64(2 * cap(buf))
 	switch {
-	case cap(buf) >= 1<<20:
+	case cap(buf) >= 1<<20 && !known:
 		size = int64(cap(buf) + cap(buf)/4)
 	case cap(buf) < freeBytes:
 		size = min(int64(4*cap(buf)), freeBytes)
