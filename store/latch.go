@@ -46,18 +46,27 @@ func (s *Store) Freeze(at time.Time) error {
 	if s.frozen.Load() {
 		return nil
 	}
-	s.setLatched(true)
-	err := s.writeLatch(at)
-	if err == nil {
-		err = s.syncWrites("freeze")
+	if err := s.closeLatch(at); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := s.syncWrites("freeze"); err != nil {
 		s.setLatched(false)
 		return err
 	}
 	s.frozen.Store(true)
 	s.cfg.Logger.Info("frozen", "mhs", s.postingCount())
 	return nil
+}
+
+// closeLatch waits for Puts under way; later ones see the latch, and not before
+// its row is written: so an ad that is skipped because of it is above FrozenAt,
+// and later in the log.
+func (s *Store) closeLatch(at time.Time) error {
+	s.latch.Lock()
+	defer s.latch.Unlock()
+	err := s.writeLatch(at)
+	s.latched = err == nil
+	return err
 }
 
 // setLatched waits for Puts under way; later ones see it.

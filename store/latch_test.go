@@ -203,3 +203,59 @@ func TestNoPutSucceedsAfterFreezeReturned(t *testing.T) {
 	close(frozen)
 	wg.Wait()
 }
+
+// TestNothingSkippedIsBelowTheMarkOfTheFreeze races ads against the latch: an
+// ad that is skipped because of it is above FrozenAt, as the node that takes
+// over goes on from there.
+func TestNothingSkippedIsBelowTheMarkOfTheFreeze(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	e := content
+	e.Provider = &ProviderUpdate{}
+	var chains []*chain
+	for i := range 8 {
+		chains = append(chains, newChain(publisherID(i), "prov"+publisherID(i)))
+	}
+	for range 200 {
+		var wg sync.WaitGroup
+		for _, c := range chains {
+			write(t, s, c.ad("a", "m"), e, testMH(1))
+			wg.Go(func() {
+				for verdict := Applied; verdict == Applied; {
+					w, err := s.Begin(c.ad("a", "m"))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					done := e
+					if err := w.Put(testMHs(2, 1)); errors.Is(err, ErrFrozen) {
+						done.Kind, done.Verdict = EffectMetadata, SkippedFrozen
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+					verdict = done.Verdict
+					if _, err := w.Commit(done); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		if err := s.Freeze(testTime); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		for i := range chains {
+			p, _, err := s.Provider("prov" + publisherID(i))
+			if err != nil || !p.FrozenAt.Defined() {
+				t.Fatalf("frozen at %v, %v", p.FrozenAt, err)
+			}
+			if st, _, err := s.AdState(p.FrozenAt); err != nil || st.Verdict != Applied {
+				t.Fatalf("the ad the chain is frozen at is %v, %v; want applied", st.Verdict, err)
+			}
+		}
+		if err := s.Unfreeze(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
