@@ -130,7 +130,8 @@ func (s *session) requeue(ctx context.Context, head, wanted cid.Cid) error {
 			provider = s.publisher
 		}
 		j := job{PendingAd: store.PendingAd{AdRef: ref}, ad: &schema.Advertisement{}}
-		return false, s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Superseded})
+		_, err = s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Superseded})
+		return false, err
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("requeue %s: %w", wanted, ErrNotInChain)

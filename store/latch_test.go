@@ -259,3 +259,70 @@ func TestNothingSkippedIsBelowTheMarkOfTheFreeze(t *testing.T) {
 		}
 	}
 }
+
+// TestHeldOnlyLeavesAloneWhatIsNotHeld: an ad met while frozen makes no
+// provider, no record and no extended set, and says that it was skipped.
+func TestHeldOnlyLeavesAloneWhatIsNotHeld(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	e := content
+	e.Provider = &ProviderUpdate{Addrs: []string{"/ip4/1.2.3.4/tcp/5"}}
+	write(t, s, c.ad("a", "m1"), e, testMH(1))
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	set := &ExtendedSet{Providers: []ExtendedProvider{{ID: "xp", Addrs: []string{"/ip4/1.2.3.4/tcp/6"}}}}
+	moved := &ProviderUpdate{Addrs: []string{"/ip4/9.9.9.9/tcp/9"}, Extended: set}
+	commit := func(ad Ad, kind EffectKind) Verdict {
+		t.Helper()
+		w, err := s.Begin(ad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Commit(Effect{Kind: kind, Verdict: Applied, Provider: moved, HeldOnly: true}); err != nil {
+			t.Fatal(err)
+		}
+		if st, _, err := s.AdState(ad.Ad); err != nil || st.Verdict != w.Verdict() {
+			t.Errorf("ad is %v, %v; the writer says %v", st.Verdict, err, w.Verdict())
+		}
+		return w.Verdict()
+	}
+	newcomer := func(ctx string) Ad {
+		ad := c.ad(ctx, "m")
+		ad.Provider = "newcomer"
+		return ad
+	}
+	for _, tc := range []struct {
+		name string
+		ad   Ad
+		kind EffectKind
+		want Verdict
+	}{
+		{"metadata of another context", c.ad("b", "m"), EffectMetadata, SkippedFrozen},
+		{"metadata of another provider", newcomer("a"), EffectMetadata, SkippedFrozen},
+		{"addresses of another provider", newcomer(""), EffectNone, SkippedFrozen},
+		{"removal of what is not held", newcomer("c"), EffectRemove, Applied},
+		{"metadata of what is held", c.ad("a", "m2"), EffectMetadata, Applied},
+		{"addresses of a provider that is held", c.ad("", ""), EffectNone, Applied},
+	} {
+		if got := commit(tc.ad, tc.kind); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	if p, ok, err := s.Provider("newcomer"); ok || err != nil {
+		t.Errorf("a provider that was not held is there: %+v, %v", p, err)
+	}
+	p, _, err := s.Provider("prov")
+	if err != nil || p.Addrs[0] != moved.Addrs[0] || p.Extended == nil || len(p.Contextual) != 1 || string(p.Contextual[0].ContextID) != "a" {
+		t.Errorf("provider that is held: %+v, %v", p, err)
+	}
+	if got := found(t, s, testMH(1)); len(got) != 1 || got["a"] != "m2" {
+		t.Errorf("found %v, want a:m2", got)
+	}
+	if st, err := s.Stats(); err != nil || st.Records != 1 {
+		t.Errorf("stats %+v, %v; want one record", st, err)
+	}
+	if err := checkInvariants(s); err != nil {
+		t.Error(err)
+	}
+}
