@@ -4,9 +4,12 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 func TestFreezeStopsPutsOfWritersAlreadyBegun(t *testing.T) {
@@ -324,5 +327,94 @@ func TestHeldOnlyLeavesAloneWhatIsNotHeld(t *testing.T) {
 	}
 	if err := checkInvariants(s); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFreezeCanBeTriedAgain: a latch that cannot be written is not in force, and
+// once the disk is well again it can be set; its reason is kept, until it is
+// lifted.
+func TestFreezeCanBeTriedAgain(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	broken := errorfs.Toggle{Injector: errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return errorfs.ErrInjected
+		}
+		return nil
+	})}
+	cfg := testConfig(errorfs.Wrap(mem, &broken))
+	cfg.healMin, cfg.healMax = time.Millisecond, time.Millisecond
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := newChain("pub", "prov")
+	e := content
+	e.Provider = &ProviderUpdate{}
+	write(t, s, c.ad("a", "m"), e, testMH(1))
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	broken.On()
+	if err := s.FreezeFor(testTime, "first"); err == nil || s.Frozen() {
+		t.Fatalf("freeze on a broken disk: %v, frozen %v", err, s.Frozen())
+	}
+	broken.Off()
+	<-s.Recovered()
+	if at, why := s.FrozenSince(); s.Frozen() || !at.IsZero() || why != "" {
+		t.Errorf("after recovery: frozen %v since %v, %q", s.Frozen(), at, why)
+	}
+	if err := s.FreezeFor(testTime, "second"); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*Store{"frozen": s, "after power loss": openTest(t, mem.CrashClone(vfs.CrashCloneCfg{}))} {
+		if at, why := s.FrozenSince(); !s.Frozen() || !at.Equal(testTime) || why != "second" {
+			t.Errorf("%s: frozen %v since %v, %q", name, s.Frozen(), at, why)
+		}
+		if err := s.Check(t.Context(), func(d Damage) error { t.Errorf("%s: %v", name, d); return nil }); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(s.Unfreeze(), s.Freeze(testTime)); err != nil {
+			t.Fatal(err)
+		}
+		if _, why := s.FrozenSince(); why != "" {
+			t.Errorf("%s: the reason of an earlier freeze is still there: %q", name, why)
+		}
+	}
+}
+
+// TestFrozenAtIsOfEachPublisherAndItsProviders: every provider is frozen at the
+// mark of the publisher it has.
+func TestFrozenAtIsOfEachPublisherAndItsProviders(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	e := content
+	e.Provider = &ProviderUpdate{}
+	want := make(map[peer.ID]cid.Cid)
+	for i, providers := range [][]peer.ID{{"p1"}, {"p2", "p3"}, {"p4"}} {
+		c := newChain(publisherID(i), "")
+		for _, p := range append(providers, providers...) {
+			ad := c.ad("a", "m")
+			ad.Provider = p
+			write(t, s, ad, e, testMH(1))
+		}
+		for _, p := range providers {
+			want[p] = c.prev.Ad
+		}
+	}
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Providers()
+	if err != nil || len(all) != len(want) {
+		t.Fatalf("%d providers, %v", len(all), err)
+	}
+	for _, p := range all {
+		if p.FrozenAt != want[p.ID] {
+			t.Errorf("%s is frozen at %v, want %v", p.ID, p.FrozenAt, want[p.ID])
+		}
 	}
 }
