@@ -317,7 +317,7 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 	n, since := 0, 0
 	err = l.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {
 		n += len(mhs)
-		l.i.metrics.multihashes.Add(float64(len(mhs)))
+		l.i.metrics.multihashes.Add(uint64(len(mhs)))
 		if since += len(mhs); behind == nil || !behind.next.Defined() || since < l.i.cursorEvery {
 			return w.Put(mhs)
 		}
