@@ -149,4 +149,13 @@ func TestUnfrozenNodeTakesContentAgain(t *testing.T) {
 			t.Errorf("skipped ad is %v after the node was unfrozen (restarted: %v)", st.Verdict, restart)
 		}
 	}
+	// Unless somebody asks for it.
+	if err := n.i.Sync(c.id(), SyncOptions{Resync: true, Addrs: parseAddrs([]string{"/ip4/127.0.0.1/tcp/1/http"})}); err != nil {
+		t.Fatal(err)
+	}
+	n.idle()
+	n.wantFound(lost, "skipped")
+	if st := n.verdict(skipped); st.Verdict != store.Applied {
+		t.Errorf("skipped ad is %v after a resync", st.Verdict)
+	}
 }
