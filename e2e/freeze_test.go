@@ -3,10 +3,12 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/ingest/schema"
 )
 
@@ -108,4 +110,83 @@ func TestFrozenIndexerHandsOff(t *testing.T) {
 func holdsNone(t testing.TB, ix *indexer, name string) {
 	t.Helper()
 	make(index).with("", multihashes(name, 40)).mustFind(t, ix.Find, ix.name+" about "+name)
+}
+
+// TestOperatorFreezesAndUnfreezesLive, by command: while frozen, across a kill,
+// the node finds, compacts, and applies removals, metadata and addresses of what
+// it holds, each within a minute; then it takes content again without a restart,
+// and what it skipped stays skipped.
+func TestOperatorFreezesAndUnfreezesLive(t *testing.T) {
+	t.Parallel()
+	ix := startIndexer(t, workDir(t), "indexer")
+	c := newChain(t, "frozen on request")
+	want := make(index)
+	hold := func(name string, metadata []byte) {
+		want.with(newHolding(c.id, []byte(name), metadata), multihashes(name, 40))
+	}
+	drop := func(name string) { want.drop(newHolding(c.id, []byte(name), bitswap), multihashes(name, 40)) }
+	for _, name := range []string{"kept", "changed", "removed"} {
+		c.add(name, multihashes(name, 40))
+		hold(name, bitswap)
+	}
+	c.announce(ix.Ingest)
+	untilDone(t, ix.Ingest, c)
+	commandOK(t, "freeze", "--admin", ix.Admin)
+	ix.kill()
+	ix.restart()
+
+	skipped := c.add("skipped", multihashes("skipped", 40))
+	c.remove("removed")
+	drop("removed")
+	update := c.ad("changed", schema.NoEntries)
+	update.Metadata = bitswapGateway
+	c.push(update)
+	drop("changed")
+	hold("changed", bitswapGateway)
+	moved := c.ad("", schema.NoEntries)
+	moved.Metadata, moved.Addresses = nil, []string{"/ip4/203.0.113.99/tcp/99"}
+	c.push(moved)
+	c.announce(ix.Ingest)
+	eventually(t, "removal and metadata reach the frozen node", func() error { return want.check(ix.Find) })
+	eventually(t, "addresses reach the frozen node", func() error {
+		a, err := get(ix.Find+"/multihash/"+multihashes("kept", 1)[0].B58String(), "")
+		if err == nil && !strings.Contains(string(a.body), moved.Addresses[0]) {
+			err = fmt.Errorf("found %s", a.body)
+		}
+		return err
+	})
+	commandOK(t, "store", "compact", "--admin", ix.Admin)
+	want.mustFind(t, ix.Find, "after a compaction of the frozen node")
+	n, err := ix.api().Node(t.Context())
+	if err != nil || !n.Frozen || n.FrozenBy != admin.FrozenByRequest || n.StoredBytes == 0 || len(n.Disks) == 0 {
+		t.Errorf("node %+v, %v; want frozen on request", n, err)
+	}
+
+	commandOK(t, "unfreeze", "--admin", ix.Admin)
+	c.add("new", multihashes("new", 40))
+	hold("new", bitswap)
+	c.announce(ix.Ingest)
+	eventually(t, "the node takes content again", func() error { return want.check(ix.Find) })
+	holdsNone(t, ix, "skipped")
+	if st, err := getAdStatus(ix.Ingest, skipped); err != nil || st.Verdict != "skipped-frozen" {
+		t.Errorf("the skipped ad is %+v, %v", st, err)
+	}
+}
+
+// TestUnfreezeOfAFullNodeSaysWhatToDo, by command, with a quota of nothing.
+func TestUnfreezeOfAFullNodeSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	ix := startIndexer(t, workDir(t), "indexer", "--disk-quota", "1", "--freeze-at", "90")
+	eventually(t, "the node freezes", func() error {
+		if n, err := ix.api().Node(t.Context()); err != nil || !n.Frozen {
+			return fmt.Errorf("node %+v, %v", n, err)
+		}
+		return nil
+	})
+	r := command(t, "unfreeze", "--admin", ix.Admin)
+	for _, part := range []string{"the limit is 90 %", "make room"} {
+		if r.code != 1 || !strings.Contains(r.stderr, part) {
+			t.Errorf("unfreeze: status %d, want 1 and %q in:\n%s", r.code, part, r.stderr)
+		}
+	}
 }

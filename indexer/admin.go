@@ -226,14 +226,7 @@ func texts(addrs []multiaddr.Multiaddr) []string {
 }
 
 func (a localAdmin) Freeze(context.Context) error {
-	if a.ix.store.Frozen() {
-		return nil
-	}
-	if err := a.ix.store.Freeze(time.Now()); err != nil {
-		return err
-	}
-	a.ix.log.Warn("frozen on request: no new content is stored, removals and lookups go on")
-	return nil
+	return a.ix.disk.freezeOnRequest()
 }
 
 func (a localAdmin) Sync(_ context.Context, publisher peer.ID, o admin.SyncOptions) error {

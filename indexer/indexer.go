@@ -75,14 +75,15 @@ type Config struct {
 	// blocks are read before a publisher is asked: URLs as package mirror takes
 	// them. Empty: nowhere.
 	MirrorTo, MirrorFrom string
-	// FreezePercent is the usage, 0 to 100, at which the node freezes; negative
-	// never freezes by itself; 0 means DefaultFreezePercent.
+	// FreezePercent is the usage, 0 to 100, of a file system the node writes to, or
+	// of the quota, at which the node freezes; negative never freezes by itself; 0
+	// means DefaultFreezePercent.
 	FreezePercent float64
-	// DiskQuotaBytes bounds the data directory; 0 for none. Usage is the larger
-	// of the file system's and data/quota.
+	// DiskQuotaBytes bounds what the store has on disk; 0 for none.
 	DiskQuotaBytes int64
-	// DiskReserveBytes is what stays free on the disk: below, no content is
-	// taken. 0 for the store's default, negative for none.
+	// DiskReserveBytes is what stays free on the disk of the store: a sixteenth
+	// above it the node freezes, unless FreezePercent is negative, and below no
+	// content is taken. 0 for the store's default, negative for none.
 	DiskReserveBytes int64
 	Processors       int   // see store.Config
 	StoreMemory      int64 // bytes, 0 for the store's default
@@ -116,6 +117,7 @@ type Indexer struct {
 	seen     *announce.Seen
 	registry *prometheus.Registry
 	disk     *diskWatch
+	rate     *ingestRate
 	jobs     *storeJobs
 	book     *publisherBook
 	policy   atomic.Pointer[policy] // never nil once opened
@@ -179,7 +181,6 @@ func (ix *Indexer) open() error {
 	}
 	ix.store = st
 	ix.jobs = newStoreJobs(st, ix.log)
-	ix.disk = newDiskWatch(ix)
 	if err := ix.loadPolicy(); err != nil {
 		return err
 	}
@@ -188,6 +189,9 @@ func (ix *Indexer) open() error {
 	}
 	ix.book.metrics.register(ix.registry)
 	if err := ix.openMirrors(); err != nil {
+		return err
+	}
+	if ix.disk, err = newDiskWatch(ix); err != nil {
 		return err
 	}
 	ix.ingester, err = ingest.Open(ingest.Config{
@@ -212,6 +216,7 @@ func (ix *Indexer) open() error {
 	if err != nil {
 		return err
 	}
+	ix.rate = &ingestRate{count: ix.ingester.Multihashes}
 	if ix.cfg.Gossip != nil {
 		gossip := *ix.cfg.Gossip
 		gossip.Registerer = ix.registry
@@ -250,12 +255,13 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{
 		Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin,
 		Check:    func(context.Context) error { return ix.store.Probe() },
-		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(),
+		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(), Node: ix.Node(),
 		Metrics: metrics, Pprof: true, Logger: ix.log,
 	}))
 	serve(ix.cfg.Metrics, metrics)
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })
+	g.Go(func() error { return ix.rate.run(ctx) })
 	g.Go(func() error { return ix.book.run(ctx) })
 	if ix.gossip != nil {
 		g.Go(func() error { return ix.gossip.Run(ctx, ix.hear) })

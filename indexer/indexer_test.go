@@ -440,12 +440,6 @@ func TestFreezesAtTheLimit(t *testing.T) {
 	}
 }
 
-func TestNegativeLimitNeverFreezes(t *testing.T) {
-	if shouldFreeze(100, -1) || !shouldFreeze(95, 95) || shouldFreeze(94.9, 95) {
-		t.Error("shouldFreeze decides wrongly at its edges")
-	}
-}
-
 func TestDataDirectoryIsBoundToItsSecret(t *testing.T) {
 	var dir string
 	secret := bytes.Repeat([]byte{1}, 32)

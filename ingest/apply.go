@@ -156,7 +156,7 @@ func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
 	if err != nil {
 		return done{}, err
 	}
-	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad)}
+	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad), HeldOnly: l.i.cfg.Store.Frozen()}
 	switch {
 	case ad.IsRm:
 		e.Kind = store.EffectRemove
@@ -169,11 +169,11 @@ func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
 	}
 	file := l.mirrorOf(j, schema.NoEntries)
 	defer file.close()
-	err = l.commit(j, provider, e)
+	done, err := l.commit(j, provider, e)
 	if err == nil {
 		file.keep(ctx)
 	}
-	return done{verdict: e.Verdict}, err
+	return done, err
 }
 
 // judge decides whether the ad may be applied at all.
@@ -219,14 +219,15 @@ func (s *session) begin(j job, provider peer.ID) (*store.AdWriter, error) {
 	}
 }
 
-func (s *session) commit(j job, provider peer.ID, e store.Effect) error {
+// commit commits an ad without multihashes.
+func (s *session) commit(j job, provider peer.ID, e store.Effect) (done, error) {
 	w, err := s.begin(j, provider)
 	if err != nil {
-		return err
+		return done{}, err
 	}
 	defer w.Abort()
 	_, err = w.Commit(e)
-	return err
+	return done{verdict: w.Verdict()}, err
 }
 
 // commitRejected records the verdict; an ad without a usable provider is
@@ -247,7 +248,8 @@ func (s *session) commitRejected(j job, no *rejection) error {
 		bare.Metadata = nil
 	}
 	j.ad = &bare
-	return s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Rejected, Reason: no.Error()})
+	_, err = s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Rejected, Reason: no.Error()})
+	return err
 }
 
 // applyContent fetches the ad's entries and puts them, unless that changes
@@ -262,7 +264,7 @@ func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e stor
 	}
 	if removed {
 		e.Kind, e.Verdict = store.EffectNone, store.Superseded
-		return done{verdict: e.Verdict}, l.commit(j, provider, e)
+		return l.commit(j, provider, e)
 	}
 	if !j.Again {
 		by, stands, err := st.Stands(j.Ad, provider, j.ad.ContextID)
@@ -275,7 +277,7 @@ func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e stor
 			}
 			l.i.metrics.adsKnown.Inc()
 			e.Kind = store.EffectNone
-			return done{verdict: e.Verdict}, l.commit(j, provider, e)
+			return l.commit(j, provider, e)
 		}
 	}
 	e.Kind = store.EffectContent
@@ -286,7 +288,7 @@ func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e stor
 		}
 	}
 	e.Kind, e.Verdict = store.EffectMetadata, store.SkippedFrozen
-	return done{verdict: e.Verdict}, l.commit(j, provider, e)
+	return l.commit(j, provider, e)
 }
 
 func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.Effect) (int, error) {
@@ -318,7 +320,7 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 	n, since := 0, 0
 	err = l.fetchEntries(ctx, from, func(mhs []multihash.Multihash, behind *entriesCursor) error {
 		n += len(mhs)
-		l.i.metrics.multihashes.Add(float64(len(mhs)))
+		l.i.metrics.multihashes.Add(uint64(len(mhs)))
 		if since += len(mhs); behind == nil || !behind.next.Defined() || since < l.i.cursorEvery {
 			return w.Put(mhs)
 		}

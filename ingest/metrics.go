@@ -1,22 +1,25 @@
 package ingest
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signpost-index/signpost/store"
 )
 
 type metrics struct {
-	ads                             *prometheus.CounterVec // by verdict
-	adsDelayed, adsKnown, gaps      prometheus.Counter
-	multihashes, multihashesSkipped prometheus.Counter
-	bytesFetched                    prometheus.Counter
-	syncsDone, syncsFailed          prometheus.Counter
-	overAllowance                   prometheus.Counter
-	syncSeconds                     prometheus.Histogram
-	stageSeconds                    *prometheus.HistogramVec
-	mirrorFiles, mirrorFailed       prometheus.Counter
-	mirrorBlocks, mirrorUnread      prometheus.Counter
+	ads                        *prometheus.CounterVec // by verdict
+	adsDelayed, adsKnown, gaps prometheus.Counter
+	multihashes                atomic.Uint64
+	multihashesSkipped         prometheus.Counter
+	bytesFetched               prometheus.Counter
+	syncsDone, syncsFailed     prometheus.Counter
+	syncSeconds                prometheus.Histogram
+	stageSeconds               *prometheus.HistogramVec
+	mirrorFiles, mirrorFailed  prometheus.Counter
+	mirrorBlocks, mirrorUnread prometheus.Counter
+	overAllowance              prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -39,7 +42,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		mirrorFailed:       counter("signpost_ingest_mirror_failed_total", "Advertisements that could not be written to the mirror."),
 		mirrorBlocks:       counter("signpost_ingest_mirror_blocks_total", "Blocks read from a mirror instead of the publisher."),
 		mirrorUnread:       counter("signpost_ingest_mirror_unread_total", "Reads of a mirror that failed for another reason than that it had nothing."),
-		multihashes:        counter("signpost_ingest_multihashes_total", "Multihashes taken from entries."),
 		multihashesSkipped: counter("signpost_ingest_multihashes_skipped_total", "Multihashes dropped because they do not decode or are out of bounds."),
 		bytesFetched:       counter("signpost_ingest_fetched_bytes_total", "Bytes of blocks fetched from publishers."),
 		syncsDone:          counter("signpost_ingest_syncs_done_total", "Sessions with a publisher that ended without an error."),
@@ -54,10 +56,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"stage"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.syncSeconds, m.stageSeconds, m.ads)
+		reg.MustRegister(m.syncSeconds, m.stageSeconds, m.ads, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "signpost_ingest_multihashes_total", Help: "Multihashes taken from entries.",
+		}, func() float64 { return float64(m.multihashes.Load()) }))
 	}
 	return m
 }
 
 // applied counts an ad with its verdict.
 func (m *metrics) applied(v store.Verdict) { m.ads.WithLabelValues(v.String()).Inc() }
+
+// Multihashes is how many were taken from entries since Open.
+func (i *Ingester) Multihashes() uint64 { return i.metrics.multihashes.Load() }

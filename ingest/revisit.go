@@ -194,7 +194,8 @@ func (rv *revisit) requeue(s *session, ref store.AdRef, ad *schema.Advertisement
 		provider = s.publisher
 	}
 	j := job{PendingAd: store.PendingAd{AdRef: ref}, ad: &schema.Advertisement{}}
-	return s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Superseded})
+	_, err = s.commit(j, provider, store.Effect{Kind: store.EffectNone, Verdict: store.Superseded})
+	return err
 }
 
 // end ends the wish: it is fulfilled as far as it can be.

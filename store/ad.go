@@ -32,7 +32,8 @@ type AdWriter struct {
 	min      Position // the generation's first position
 	puts     uint64   // distinct multihashes put
 
-	ended bool
+	ended   bool
+	verdict Verdict // recorded by Commit
 }
 
 var errEnded = errors.New("ad writer was committed or aborted")
@@ -163,13 +164,17 @@ func (w *AdWriter) Commit(e Effect) (Seq, error) {
 		return 0, err
 	}
 	w.Abort()
+	w.verdict = e.Verdict
 	seq, err := w.s.update(func(t *tx) error { return t.commitAd(w, e) })
 	if err != nil {
 		return 0, fmt.Errorf("commit ad %s of %s: %w", w.ad.Ad, w.ad.Publisher, err)
 	}
-	w.s.metrics.commits.WithLabelValues(e.Verdict.String()).Inc()
+	w.s.metrics.commits.WithLabelValues(w.verdict.String()).Inc()
 	return seq, nil
 }
+
+// Verdict is what Commit recorded: that of its Effect, or SkippedFrozen.
+func (w *AdWriter) Verdict() Verdict { return w.verdict }
 
 func (w *AdWriter) check(e Effect) error {
 	switch e.Verdict {
@@ -225,6 +230,12 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 		return err
 	}
 	c.counted = ok && prior.verdict == Applied && prior.publisher == pub || others && known
+	if e.HeldOnly || e.Verdict == SkippedFrozen {
+		if e, err = c.onlyHeld(e); err != nil {
+			return err
+		}
+		w.verdict = e.Verdict
+	}
 	if err := c.changeRecord(w, e); err != nil {
 		return err
 	}
@@ -243,6 +254,29 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 		return err
 	}
 	return t.setLedger(ad.Ad, ledgerRow{pub, ad.Pos, e.Verdict, now, e.Reason})
+}
+
+// onlyHeld is the part of an effect that is about what is held.
+func (c *change) onlyHeld(e Effect) (Effect, error) {
+	known, err := c.has(peerKey(prefixProvider, c.ad.Provider))
+	if err != nil {
+		return e, err
+	}
+	if !known {
+		e.Provider = nil
+	}
+	if e.Verdict == Applied && (e.Kind == EffectMetadata && !c.rec.held() || e.Kind == EffectNone && !known) {
+		e.Verdict = SkippedFrozen
+	}
+	if e.Provider == nil || e.Provider.Extended == nil || len(c.ad.ContextID) == 0 || c.rec.held() {
+		return e, nil
+	}
+	if known, err = c.has(contextKey(prefixExtended, c.ad.Provider, c.ad.ContextID)); err != nil || known {
+		return e, err
+	}
+	u := *e.Provider
+	u.Extended, e.Provider = nil, &u
+	return e, nil
 }
 
 // change is the effect of one ad on the rows.

@@ -38,6 +38,7 @@ var rowKinds = []struct {
 	{"totals", func(b []byte) ([]byte, error) { w, err := decodeTotals(b); return w.encode(), err }},
 	{"state", func(b []byte) ([]byte, error) { w, err := decodeState(b); return w.encode(), err }},
 	{"registered", func(b []byte) ([]byte, error) { w, err := decodeRegistered(b); return w.encode(), err }},
+	{"why", func(b []byte) ([]byte, error) { why, err := decodeWhy(b); return appendString(nil, why), err }},
 	{"latch", func(b []byte) ([]byte, error) { at, err := decodeLatch(b); return appendTime(nil, at), err }},
 }
 
@@ -73,6 +74,7 @@ func sampleRows() [][]byte {
 		stateRow(PublisherState{Phase: PhaseRemoved, Contact: at, Tried: at, Silent: time.Hour, PollInterval: -1, PollRetry: time.Minute,
 			Removed: at, Removals: 300, Addrs: []string{"/a"}, LastAd: testCID(6)}).encode(),
 		registeredRow{seq: 1 << 60, bare: true}.encode(),
+		appendString(nil, "request: why"),
 		appendTime(nil, at),
 	}
 }

@@ -182,6 +182,7 @@
 //	assign- │ c │ peer │                           │ peer │ time │ continued, "" if none
 //	ment    └───┴──────┘                           └──────┴──────┘
 //	latch   │ f │                                  │ time │ there while frozen
+//	why     │ W │                                  │ text │ why it is frozen, if that was said
 //	next ID │ n │                                  │ id8  │ first not reserved
 //	log seq │ b │                                  │ seq8 │ of the last log frame of rows in the database
 //	totals  │ u │                                  │ postings, records, dead postings, last num: int │

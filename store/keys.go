@@ -40,6 +40,7 @@ const (
 	prefixRegistered = 'R' // R peer                sequence number of the last register request, by provider
 
 	keyFrozen = "f" // the frozen latch
+	keyWhy    = "W" // why the latch was set, if that was said
 	keyLogSeq = "b" // number of the last log frame of rows that is in the database
 	keyNextID = "n" // first record ID not reserved yet
 	keyTotals = "u" // counts for Stats

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,12 +19,22 @@ func decodeLatch(b []byte) (time.Time, error) {
 	return at, r.done("latch")
 }
 
+func decodeWhy(b []byte) (string, error) {
+	r := &reader{b: b}
+	why := r.string()
+	return why, r.done("reason of the latch")
+}
+
 func (s *Store) loadLatch() error {
 	at, ok, err := getRow(s.db, []byte(keyFrozen), decodeLatch)
 	if err != nil {
 		return err
 	}
-	s.latched, s.frozenTime = ok, at
+	why, _, err := getRow(s.db, []byte(keyWhy), decodeWhy)
+	if err != nil {
+		return err
+	}
+	s.latched, s.frozenTime, s.frozenWhy = ok, at, why
 	s.frozen.Store(ok)
 	return nil
 }
@@ -31,12 +42,26 @@ func (s *Store) loadLatch() error {
 // Frozen tells whether the latch is set and on disk.
 func (s *Store) Frozen() bool { return s.frozen.Load() }
 
-// Freeze sets the latch. From the moment it is called no Put succeeds, not of
-// writers already begun either; when it returns nil, the latch is on disk,
-// and the FrozenAt of every provider is the contiguous mark of its publisher,
+// FrozenSince is when the latch was set and why, as FreezeFor was told; zero if
+// the store is not frozen.
+func (s *Store) FrozenSince() (at time.Time, why string) {
+	s.view.RLock()
+	defer s.view.RUnlock()
+	if !s.frozen.Load() {
+		return time.Time{}, ""
+	}
+	return s.frozenTime, s.frozenWhy
+}
+
+// Freeze is FreezeFor without a reason.
+func (s *Store) Freeze(at time.Time) error { return s.FreezeFor(at, "") }
+
+// FreezeFor sets the latch, and keeps why, up to 1 KiB, with it. Once it is set
+// no Put succeeds, not of writers already begun either; when it returns nil, the
+// latch is on disk, and the FrozenAt of every provider is the contiguous mark of its publisher,
 // everything up to which is on disk too. Freezing a frozen store changes
-// nothing. After an error the store is not frozen.
-func (s *Store) Freeze(at time.Time) error {
+// nothing. After an error the store is not frozen, and it can be tried again.
+func (s *Store) FreezeFor(at time.Time, why string) error {
 	if err := s.enterWrite(); err != nil {
 		return err
 	}
@@ -46,18 +71,27 @@ func (s *Store) Freeze(at time.Time) error {
 	if s.frozen.Load() {
 		return nil
 	}
-	s.setLatched(true)
-	err := s.writeLatch(at)
-	if err == nil {
-		err = s.syncWrites("freeze")
+	if err := s.closeLatch(at, cutReason(why)); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := s.syncWrites("freeze"); err != nil {
 		s.setLatched(false)
 		return err
 	}
 	s.frozen.Store(true)
 	s.cfg.Logger.Info("frozen", "mhs", s.postingCount())
 	return nil
+}
+
+// closeLatch waits for Puts under way; later ones see the latch, and not before
+// its row is written: so an ad that is skipped because of it is above FrozenAt,
+// and later in the log.
+func (s *Store) closeLatch(at time.Time, why string) error {
+	s.latch.Lock()
+	defer s.latch.Unlock()
+	err := s.writeLatch(at, why)
+	s.latched = err == nil
+	return err
 }
 
 // setLatched waits for Puts under way; later ones see it.
@@ -67,13 +101,16 @@ func (s *Store) setLatched(latched bool) {
 	s.latched = latched
 }
 
-func (s *Store) writeLatch(at time.Time) error {
+func (s *Store) writeLatch(at time.Time, why string) error {
 	_, err := s.update(func(t *tx) error {
-		t.after(func() { s.frozenTime = at })
+		t.after(func() { s.frozenTime, s.frozenWhy = at, why })
 		for id, p := range s.publishers {
 			if err := t.setFrozenAt(id, p, p.progress.mark); err != nil {
 				return err
 			}
+		}
+		if err := t.setOrDelete([]byte(keyWhy), why != "", appendString(nil, why)); err != nil {
+			return err
 		}
 		return t.set([]byte(keyFrozen), appendTime(nil, at))
 	})
@@ -110,7 +147,7 @@ func (s *Store) Unfreeze() error {
 				return err
 			}
 		}
-		return t.delete([]byte(keyFrozen))
+		return errors.Join(t.delete([]byte(keyWhy)), t.delete([]byte(keyFrozen)))
 	})
 	if err != nil {
 		return fmt.Errorf("unfreeze: %w", err)

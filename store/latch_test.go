@@ -4,9 +4,12 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 func TestFreezeStopsPutsOfWritersAlreadyBegun(t *testing.T) {
@@ -202,4 +205,216 @@ func TestNoPutSucceedsAfterFreezeReturned(t *testing.T) {
 	}
 	close(frozen)
 	wg.Wait()
+}
+
+// TestNothingSkippedIsBelowTheMarkOfTheFreeze races ads against the latch: an
+// ad that is skipped because of it is above FrozenAt, as the node that takes
+// over goes on from there.
+func TestNothingSkippedIsBelowTheMarkOfTheFreeze(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	e := content
+	e.Provider = &ProviderUpdate{}
+	var chains []*chain
+	for i := range 8 {
+		chains = append(chains, newChain(publisherID(i), "prov"+publisherID(i)))
+	}
+	for range 200 {
+		var wg sync.WaitGroup
+		for _, c := range chains {
+			write(t, s, c.ad("a", "m"), e, testMH(1))
+			wg.Go(func() {
+				for verdict := Applied; verdict == Applied; {
+					w, err := s.Begin(c.ad("a", "m"))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					done := e
+					if err := w.Put(testMHs(2, 1)); errors.Is(err, ErrFrozen) {
+						done.Kind, done.Verdict = EffectMetadata, SkippedFrozen
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+					verdict = done.Verdict
+					if _, err := w.Commit(done); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		if err := s.Freeze(testTime); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		for i := range chains {
+			p, _, err := s.Provider("prov" + publisherID(i))
+			if err != nil || !p.FrozenAt.Defined() {
+				t.Fatalf("frozen at %v, %v", p.FrozenAt, err)
+			}
+			if st, _, err := s.AdState(p.FrozenAt); err != nil || st.Verdict != Applied {
+				t.Fatalf("the ad the chain is frozen at is %v, %v; want applied", st.Verdict, err)
+			}
+		}
+		if err := s.Unfreeze(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHeldOnlyLeavesAloneWhatIsNotHeld: an ad met while frozen makes no
+// provider, no record and no extended set, and says that it was skipped.
+func TestHeldOnlyLeavesAloneWhatIsNotHeld(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	e := content
+	e.Provider = &ProviderUpdate{Addrs: []string{"/ip4/1.2.3.4/tcp/5"}}
+	write(t, s, c.ad("a", "m1"), e, testMH(1))
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	set := &ExtendedSet{Providers: []ExtendedProvider{{ID: "xp", Addrs: []string{"/ip4/1.2.3.4/tcp/6"}}}}
+	moved := &ProviderUpdate{Addrs: []string{"/ip4/9.9.9.9/tcp/9"}, Extended: set}
+	commit := func(ad Ad, kind EffectKind) Verdict {
+		t.Helper()
+		w, err := s.Begin(ad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Commit(Effect{Kind: kind, Verdict: Applied, Provider: moved, HeldOnly: true}); err != nil {
+			t.Fatal(err)
+		}
+		if st, _, err := s.AdState(ad.Ad); err != nil || st.Verdict != w.Verdict() {
+			t.Errorf("ad is %v, %v; the writer says %v", st.Verdict, err, w.Verdict())
+		}
+		return w.Verdict()
+	}
+	newcomer := func(ctx string) Ad {
+		ad := c.ad(ctx, "m")
+		ad.Provider = "newcomer"
+		return ad
+	}
+	for _, tc := range []struct {
+		name string
+		ad   Ad
+		kind EffectKind
+		want Verdict
+	}{
+		{"metadata of another context", c.ad("b", "m"), EffectMetadata, SkippedFrozen},
+		{"metadata of another provider", newcomer("a"), EffectMetadata, SkippedFrozen},
+		{"addresses of another provider", newcomer(""), EffectNone, SkippedFrozen},
+		{"removal of what is not held", newcomer("c"), EffectRemove, Applied},
+		{"metadata of what is held", c.ad("a", "m2"), EffectMetadata, Applied},
+		{"addresses of a provider that is held", c.ad("", ""), EffectNone, Applied},
+	} {
+		if got := commit(tc.ad, tc.kind); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	if p, ok, err := s.Provider("newcomer"); ok || err != nil {
+		t.Errorf("a provider that was not held is there: %+v, %v", p, err)
+	}
+	p, _, err := s.Provider("prov")
+	if err != nil || p.Addrs[0] != moved.Addrs[0] || p.Extended == nil || len(p.Contextual) != 1 || string(p.Contextual[0].ContextID) != "a" {
+		t.Errorf("provider that is held: %+v, %v", p, err)
+	}
+	if got := found(t, s, testMH(1)); len(got) != 1 || got["a"] != "m2" {
+		t.Errorf("found %v, want a:m2", got)
+	}
+	if st, err := s.Stats(); err != nil || st.Records != 1 {
+		t.Errorf("stats %+v, %v; want one record", st, err)
+	}
+	if err := checkInvariants(s); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFreezeCanBeTriedAgain: a latch that cannot be written is not in force, and
+// once the disk is well again it can be set; its reason is kept, until it is
+// lifted.
+func TestFreezeCanBeTriedAgain(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	broken := errorfs.Toggle{Injector: errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return errorfs.ErrInjected
+		}
+		return nil
+	})}
+	cfg := testConfig(errorfs.Wrap(mem, &broken))
+	cfg.healMin, cfg.healMax = time.Millisecond, time.Millisecond
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := newChain("pub", "prov")
+	e := content
+	e.Provider = &ProviderUpdate{}
+	write(t, s, c.ad("a", "m"), e, testMH(1))
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	broken.On()
+	if err := s.FreezeFor(testTime, "first"); err == nil || s.Frozen() {
+		t.Fatalf("freeze on a broken disk: %v, frozen %v", err, s.Frozen())
+	}
+	broken.Off()
+	<-s.Recovered()
+	if at, why := s.FrozenSince(); s.Frozen() || !at.IsZero() || why != "" {
+		t.Errorf("after recovery: frozen %v since %v, %q", s.Frozen(), at, why)
+	}
+	if err := s.FreezeFor(testTime, "second"); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*Store{"frozen": s, "after power loss": openTest(t, mem.CrashClone(vfs.CrashCloneCfg{}))} {
+		if at, why := s.FrozenSince(); !s.Frozen() || !at.Equal(testTime) || why != "second" {
+			t.Errorf("%s: frozen %v since %v, %q", name, s.Frozen(), at, why)
+		}
+		if err := s.Check(t.Context(), func(d Damage) error { t.Errorf("%s: %v", name, d); return nil }); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(s.Unfreeze(), s.Freeze(testTime)); err != nil {
+			t.Fatal(err)
+		}
+		if _, why := s.FrozenSince(); why != "" {
+			t.Errorf("%s: the reason of an earlier freeze is still there: %q", name, why)
+		}
+	}
+}
+
+// TestFrozenAtIsOfEachPublisherAndItsProviders: every provider is frozen at the
+// mark of the publisher it has.
+func TestFrozenAtIsOfEachPublisherAndItsProviders(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	e := content
+	e.Provider = &ProviderUpdate{}
+	want := make(map[peer.ID]cid.Cid)
+	for i, providers := range [][]peer.ID{{"p1"}, {"p2", "p3"}, {"p4"}} {
+		c := newChain(publisherID(i), "")
+		for _, p := range append(providers, providers...) {
+			ad := c.ad("a", "m")
+			ad.Provider = p
+			write(t, s, ad, e, testMH(1))
+		}
+		for _, p := range providers {
+			want[p] = c.prev.Ad
+		}
+	}
+	if err := s.Freeze(testTime); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Providers()
+	if err != nil || len(all) != len(want) {
+		t.Fatalf("%d providers, %v", len(all), err)
+	}
+	for _, p := range all {
+		if p.FrozenAt != want[p.ID] {
+			t.Errorf("%s is frozen at %v, want %v", p.ID, p.FrozenAt, want[p.ID])
+		}
+	}
 }

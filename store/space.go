@@ -149,3 +149,7 @@ func (w *space) saw(free uint64) {
 		w.log.Info("disk has room again: content is taken", "dir", w.dir, "free", free, "reserve", w.reserve)
 	}
 }
+
+// MinFree is how much must be free where the store is, in bytes, for content to
+// be taken for good: somewhat more than the reserve. 0 without a reserve.
+func (s *Store) MinFree() int64 { return int64(s.space.enough()) }

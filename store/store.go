@@ -61,7 +61,7 @@ var (
 // for writing by Close and while the parts are opened anew), admin (one Freeze,
 // Unfreeze, Assign or Unassign at a time, until it is on disk), latch (held for reading while postings are
 // written), mu (one change of rows at a time), view (what readers see).
-// publishers and frozenTime are written under mu and view, so either is enough
+// publishers, frozenTime and frozenWhy are written under mu and view, so either is enough
 // to read them.
 type Store struct {
 	cfg     Config
@@ -123,6 +123,7 @@ type Store struct {
 	publishers  map[peer.ID]*publisher
 	assignments map[peer.ID]Assignment
 	frozenTime  time.Time
+	frozenWhy   string
 	shown       totals // as of the last change
 }
 

@@ -66,8 +66,9 @@ const (
 	Superseded
 	// Rejected: permanently unusable; the reason is kept.
 	Rejected
-	// SkippedFrozen: a content ad met while frozen. Only the metadata of a
-	// record already held was replaced; its multihashes are not here.
+	// SkippedFrozen: met while frozen. Of a content ad only the metadata of a
+	// record already held was replaced, its multihashes are not here; another
+	// ad was about nothing that is held.
 	SkippedFrozen
 	// MarkedDone: counted as done by SetMark, not applied here.
 	MarkedDone
@@ -91,6 +92,11 @@ type Effect struct {
 	// Provider changes the registry entry of the ad's provider; nil leaves it
 	// untouched.
 	Provider *ProviderUpdate
+	// HeldOnly, as on a frozen store, leaves alone what is not held: a record, a
+	// provider or an extended set that is not there is not made. An ad whose
+	// metadata or addresses were for such only is SkippedFrozen. It is implied by
+	// that verdict.
+	HeldOnly bool
 }
 
 // ProviderUpdate is the registry part of an advertisement.

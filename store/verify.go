@@ -154,6 +154,7 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 	}
 	single := map[string]func(b []byte) error{
 		keyFrozen: func(b []byte) error { _, err := decodeLatch(b); return err },
+		keyWhy:    func(b []byte) error { _, err := decodeWhy(b); return err },
 		keyLogSeq: func(b []byte) error { _, err := decodeLogSeq(b); return err },
 		keyNextID: func(b []byte) error { _, err := decodeNextID(b); return err },
 		keyTotals: func(b []byte) error { _, err := decodeTotals(b); return err },

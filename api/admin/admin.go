@@ -11,6 +11,7 @@
 // [Operator] is what a person asks of one node's store: its size and garbage,
 // compaction, checks, removing a provider. [Registry] is whom a node knows and
 // takes content from: its policy, its publishers and how they are polled.
+// [Node] is the node as a whole: how loaded and how full it is, and thawing it.
 //
 // Who may ask is decided where the API is served: a bearer token, or a
 // loopback listener that web pages cannot reach ([HandlerConfig],
@@ -20,9 +21,9 @@
 // is read here too ([ReadPoolFile]).
 //
 // Sentinels a caller may test for: ErrNotAssigner, ErrAlreadyAssigned,
-// ErrNotAssigned, ErrNotAllowed, ErrFrozen, ErrFreezeDisabled, ErrSyncRunning,
-// ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable, ErrNotSupported,
-// ErrUnauthorized.
+// ErrNotAssigned, ErrNotAllowed, ErrFrozen, ErrFreezeDisabled, ErrDiskFull,
+// ErrSyncRunning, ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable,
+// ErrNotSupported, ErrUnauthorized.
 package admin
 
 import (
@@ -55,7 +56,7 @@ type Indexer interface {
 	// frozen indexer does not know publisher, ErrUnavailable if it cannot be
 	// asked. After an error it can be repeated.
 	Handoff(ctx context.Context, publisher peer.ID, h Handoff) error
-	// Freeze makes it store no more multihashes, for good. Freezing a frozen
+	// Freeze makes it store no more multihashes, until it is unfrozen. Freezing a frozen
 	// indexer is no error. ErrFreezeDisabled.
 	Freeze(ctx context.Context) error
 	// Sync starts a sync of publisher's chain and returns. ErrSyncRunning if

@@ -26,6 +26,8 @@ var (
 	ErrFrozen = errors.New("indexer is frozen")
 	// ErrFreezeDisabled: the indexer is configured never to freeze.
 	ErrFreezeDisabled = errors.New("freezing disabled")
+	// ErrDiskFull: the indexer cannot be unfrozen, as its disk is above the limit.
+	ErrDiskFull = errors.New("disk is above the limit")
 	// ErrSyncRunning: a manual sync of the publisher is running.
 	ErrSyncRunning = errors.New("sync in progress")
 	// ErrBusy: something else on the store has to end first.
@@ -56,6 +58,7 @@ var kinds = []struct {
 	{ErrNotAllowed, "not-allowed", http.StatusForbidden},
 	{ErrFrozen, "frozen", http.StatusConflict},
 	{ErrFreezeDisabled, "freeze-disabled", http.StatusBadRequest},
+	{ErrDiskFull, "disk-full", http.StatusConflict},
 	{ErrSyncRunning, "sync-running", http.StatusConflict},
 	{ErrBusy, "busy", http.StatusConflict},
 	{ErrNotFound, "not-found", http.StatusNotFound},

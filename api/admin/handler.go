@@ -47,6 +47,8 @@ type HandlerConfig struct {
 	LogLevel *slog.LevelVar
 	// Ingest, if not nil, is what progressPath and the like serve.
 	Ingest IngestOperator
+	// Node, if not nil, is what NodePath and unfreezePath serve.
+	Node Node
 	// Metrics is served at /metrics and /metrics/; nil is 404.
 	Metrics http.Handler
 	// Pprof serves Go's profiles at /debug/pprof/.
@@ -92,6 +94,9 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	}
 	if cfg.Ingest != nil {
 		h.routeIngest(mux, cfg.Ingest)
+	}
+	if cfg.Node != nil {
+		h.routeNode(mux, cfg.Node)
 	}
 	if cfg.Metrics != nil {
 		mux.Handle("/metrics", cfg.Metrics)

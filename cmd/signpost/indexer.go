@@ -73,8 +73,8 @@ func indexerCommand() *cli.Command {
 			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX[?endpoint=URL] `URL` to write every applied advertisement to, with its entries, as CAR"),
 			stringFlag(flagMirrorFrom, "", "such a `URL` to read advertisements and entries from, before the publisher is asked"),
 			freezeFlag(),
-			stringFlag(flagDiskQuota, "0", "`BYTES` the data directory may use (such as 500GiB); 0 for the whole file system"),
-			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk: below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
+			stringFlag(flagDiskQuota, "0", "`BYTES` the store may have on disk (such as 500GiB): at --freeze-at percent of it the node freezes; 0 for the whole file system"),
+			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk for compaction: a sixteenth above, the node freezes; below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
 			stringFlag(flagStoreMemory, defaultStoreMemory, "`BYTES` of memory for the store"),
 			stringFlag(flagIngestMemory, defaultIngestMemory, "`BYTES` of memory for fetching and decoding"),
 			&cli.StringFlag{Name: flagIndexSecret, DefaultText: "index-secret in --data", EnvVars: env(flagIndexSecret),
@@ -155,7 +155,7 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 
 func freezeFlag() cli.Flag {
 	return &cli.Float64Flag{Name: flagFreezeAt, Value: indexer.DefaultFreezePercent, EnvVars: env(flagFreezeAt),
-		Usage: "disk usage `PERCENT` at which a node stops taking new content; negative: never"}
+		Usage: "disk usage `PERCENT` at which a node freezes, which is to take no new content; negative: never by itself"}
 }
 
 func freezePercent(c *cli.Context) (float64, error) {

@@ -117,3 +117,13 @@ func (p place) at(endpoint string) (place, error) {
 	}
 	return p, nil
 }
+
+// Dir is the directory that a mirror's URL names, absolute; "" for a bucket and
+// for what is no URL of a mirror.
+func Dir(url string) string {
+	p, err := parseURL(url)
+	if err != nil {
+		return ""
+	}
+	return p.dir
+}
