@@ -7,6 +7,7 @@ import (
 
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/admin"
 )
 
 // Paths of the read-only pages, which are ours and not the reference's.
@@ -19,11 +20,13 @@ const (
 type State string
 
 const (
-	StateActive  State = "active"  // takes publishers
-	StateFrozen  State = "frozen"  // keeps what it has, takes nothing new
-	StateStandby State = "standby" // takes publishers when no other can
-	StateDown    State = "down"    // was read, and the last look failed
-	StateUnknown State = "unknown" // never read
+	StateActive   State = "active"   // takes publishers
+	StateFrozen   State = "frozen"   // keeps what it has, takes nothing new
+	StateStandby  State = "standby"  // takes publishers when no other can
+	StateDown     State = "down"     // was read, and the last look failed
+	StateUnknown  State = "unknown"  // never read
+	StateLost     State = "lost"     // down for longer than the grace: its publishers go elsewhere
+	StateDraining State = "draining" // everything moves off it
 	// StatePending is the state of an assignment that was asked for and is not
 	// yet seen in the indexer's own list.
 	StatePending State = "pending"
@@ -45,19 +48,32 @@ type Member struct {
 	Ingest     string
 	Admin      string
 	State      State
-	Publishers int     // assigned to it
+	Publishers int     // that it owns or holds something of
+	Owned      int     // that it owns
 	Usage      float64 // percent of its file system in use, -1 unknown
-	Error      string  `json:",omitempty"` // of the last look
+	// FreezeSeconds is the time until it freezes if it goes on growing as now;
+	// absent if it does not grow. FrozenWhy is why it is frozen.
+	FreezeSeconds        *float64 `json:",omitempty"`
+	FrozenWhy            string   `json:",omitempty"`
+	MultihashesPerSecond float64  // over the last minute
+	PendingAds           int      // known and not done
+	StoredBytes          int64
+	RoomBytes            int64  // until it freezes, -1 unknown
+	Plain                bool   `json:",omitzero"`  // it knows no roles: not one of ours
+	Steps                int    `json:",omitzero"`  // under way
+	Error                string `json:",omitempty"` // of the last look
 }
 
-// Placement is one row of GET /signpost/v1/assignments: Indexer has Publisher
-// assigned. Continued is the frozen indexer whose work it goes on with, or
-// empty. State is the indexer's, or StatePending.
+// Placement is one row of GET /signpost/v1/assignments: Indexer owns or holds
+// Publisher. Continued is the indexer whose work it goes on with, or empty.
+// State is the indexer's, or StatePending.
 type Placement struct {
 	Publisher peer.ID
 	Indexer   peer.ID
-	Continued peer.ID `json:",omitempty"`
+	Role      admin.Role `json:",omitempty"`
+	Continued peer.ID    `json:",omitempty"`
 	State     State
+	Filling   bool `json:",omitzero"` // it fetches older ads
 }
 
 // handler serves the announce endpoints of assigner.md, section 1, the health

@@ -3,7 +3,6 @@ package assigner
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -12,9 +11,11 @@ import (
 )
 
 const (
-	// maxSteps bounds the steps of one indexer that are queued or running.
-	maxSteps = 64
-	// stepWorkers is how many of them run at once.
+	// maxTasks bounds the calls to one indexer that are queued or running, and
+	// maxUnderway its steps.
+	maxTasks    = 64
+	maxUnderway = 4096
+	// stepWorkers is how many calls run at once.
 	stepWorkers = 8
 
 	maxLookBackoff = 15 * time.Second // a look at one that is gone costs next to nothing
@@ -25,76 +26,25 @@ const (
 	unsureCalls = 3
 )
 
-// facts are what one look at an indexer brought. A value is replaced, never
-// edited.
-type facts struct {
-	id        peer.ID
-	frozen    bool
-	usage     float64              // percent of its file system in use, -1 unknown
-	assigned  []admin.Assignment   // by publisher
-	index     map[peer.ID]struct{} // the publishers of assigned
-	preferred []peer.ID            // ascending
-}
-
-func newFacts(st admin.Status, assigned []admin.Assignment, preferred []peer.ID) *facts {
-	f := &facts{id: st.ID, frozen: st.Frozen, usage: st.Usage, index: make(map[peer.ID]struct{}, len(assigned))}
-	for _, as := range assigned {
-		if _, twice := f.index[as.Publisher]; !twice {
-			f.index[as.Publisher] = struct{}{}
-			f.assigned = append(f.assigned, as)
-		}
-	}
-	slices.SortFunc(f.assigned, func(a, b admin.Assignment) int {
-		if a.Publisher < b.Publisher {
-			return -1
-		}
-		return 1
-	})
-	f.preferred = slices.Sorted(slices.Values(preferred))
-	return f
-}
-
-// same reports whether f and g make the same plan.
-func (f *facts) same(g *facts) bool {
-	return f.id == g.id && f.frozen == g.frozen &&
-		slices.Equal(f.assigned, g.assigned) && slices.Equal(f.preferred, g.preferred)
-}
-
-// newAssignments returns the assignments of publishers that old, which may be
-// nil, does not have.
-func (f *facts) newAssignments(old *facts) []admin.Assignment {
-	if old == nil {
-		return f.assigned
-	}
-	if slices.Equal(f.assigned, old.assigned) {
-		return nil
-	}
-	var added []admin.Assignment
-	for _, as := range f.assigned {
-		if _, had := old.index[as.Publisher]; !had {
-			added = append(added, as)
-		}
-	}
-	return added
-}
-
 // node is one member of the pool: what is known of it and what is being done
 // about it. All fields but the channels are guarded by pool.mu.
 type node struct {
 	member  admin.PoolMember
-	indexer admin.Indexer
+	indexer client
 	since   time.Time // when it joined the pool
 	started bool
 	gone    bool   // left the pool
 	stop    func() // ends its goroutines; nil until they run
 
-	facts    *facts // last known; nil until read
-	err      error  // of the last look
-	failures int    // looks failed since the last that succeeded
-	looks    uint64 // looks begun
+	facts    *facts    // last known; nil until read
+	hinted   bool      // facts are from a pool map, not from a look
+	err      error     // of the last look
+	failures int       // looks failed since the last that succeeded
+	failing  time.Time // since when; the zero time: the last look succeeded
+	looks    uint64    // looks begun
 
 	underway     map[peer.ID]*underway // by publisher
-	queued       int                   // steps in tasks or running
+	queued       int                   // tasks queued or running
 	stepFailures int                   // calls without an answer since the last with one
 	stepsAfter   time.Time             // no steps before, because of stepFailures
 	refused      map[peer.ID]*refusal
@@ -124,9 +74,12 @@ const (
 	stepUnsure                   // the call ended without an answer
 )
 
-// task is a step with what its call needs.
+// task is one call: steps of one kind for one indexer, and of one source.
 type task struct {
-	Step
+	kind  Kind
+	steps []Step // at most admin.MaxBatch; one, if the indexer is plain
+	from  client // the source of a handoff; nil, if it is plain or not needed
+	// handoff is what a plain indexer, or the target of a plain one, is told.
 	handoff admin.Handoff
 }
 
@@ -149,7 +102,7 @@ func (e *duplicateError) Error() string {
 func newNode(now time.Time) *node {
 	n := &node{
 		since:      now,
-		tasks:      make(chan task, maxSteps),
+		tasks:      make(chan task, maxTasks),
 		lookNow:    make(chan struct{}, 1),
 		retryNow:   make(chan struct{}, 1),
 		forwardNow: make(chan struct{}, 1),
@@ -162,14 +115,23 @@ func newNode(now time.Time) *node {
 // forget makes n a member never read, without steps to settle. Steps that are
 // running still are no longer waited for.
 func (n *node) forget() {
-	n.facts = nil
+	n.facts, n.hinted = nil, false
 	n.underway = make(map[peer.ID]*underway)
 	n.refused = make(map[peer.ID]*refusal)
 	n.spent = make(set)
 }
 
 // up: the last look succeeded.
-func (n *node) up() bool { return n.facts != nil && n.err == nil }
+func (n *node) up() bool { return n.facts != nil && n.err == nil && !n.hinted }
+
+// lost: it has been down for so long that what it has counts for nothing.
+func (n *node) lost(now time.Time, grace time.Duration) bool {
+	since := n.failing
+	if n.hinted {
+		since = n.since
+	}
+	return !n.up() && now.Sub(since) >= grace
+}
 
 // name is the indexer's peer ID, or until that is known its admin URL.
 func (n *node) name() string {
@@ -188,7 +150,7 @@ func (n *node) has(publisher peer.ID) bool {
 		return true
 	}
 	u := n.underway[publisher]
-	return u != nil && u.state == stepDone
+	return u != nil && u.state == stepDone && (u.Kind == Assign || u.Kind == Handoff)
 }
 
 // expire drops what time has decided.
@@ -206,49 +168,48 @@ func (n *node) expire(now time.Time) {
 	}
 }
 
-// view is n, which has been read, as Plan wants it.
-func (n *node) view(now time.Time) Indexer {
+// view is n, of which facts are known, as Plan wants it.
+func (n *node) view(now time.Time, grace time.Duration) Indexer {
+	f := n.facts
 	ix := Indexer{
-		ID:        n.facts.id,
+		ID:        f.id,
 		Reachable: n.up() && !now.Before(n.stepsAfter),
-		Frozen:    n.facts.frozen,
+		Frozen:    f.frozen,
 		Standby:   n.member.Standby,
-		Assigned:  n.facts.assigned,
-		Preferred: n.facts.preferred,
+		Lost:      n.lost(now, grace),
+		Plain:     f.plain,
+		Held:      f.held(now),
+		Preferred: f.preferred,
 		Presets:   n.member.Preset,
 		Spent:     n.spent.list(),
+		Room:      f.room(),
+		Stored:    f.node.StoredBytes,
+		Lag:       f.node.PendingAds,
 	}
 	for publisher, r := range n.refused {
 		if now.Before(r.until) {
 			ix.Refused = append(ix.Refused, publisher)
 		}
 	}
-	if n.facts.frozen {
-		return ix // what it did not finish it will not take any more
-	}
-	ix.Assigned = slices.Clip(ix.Assigned) // the facts are not ours to grow
 	for publisher, u := range n.underway {
-		if _, ok := n.facts.index[publisher]; !ok {
-			ix.Assigned = append(ix.Assigned, admin.Assignment{Publisher: publisher, Continued: u.From})
+		if u.Kind != Assign && u.Kind != Handoff {
+			continue
+		}
+		if r := f.role(publisher); r == nil || r.Role != admin.RoleOwner {
+			ix.Expected = append(ix.Expected, publisher)
 		}
 	}
 	return ix
 }
 
-func (s set) list() []peer.ID {
-	ids := make([]peer.ID, 0, len(s))
-	for id := range s {
-		ids = append(ids, id)
-	}
-	return ids
-}
-
 // state is n in the words of the pool page.
-func (n *node) state() State {
+func (n *node) state(now time.Time, grace time.Duration) State {
 	switch {
 	case n.facts == nil:
 		return StateUnknown
-	case n.err != nil:
+	case n.lost(now, grace):
+		return StateLost
+	case !n.up():
 		return StateDown
 	case n.facts.frozen:
 		return StateFrozen
@@ -259,28 +220,36 @@ func (n *node) state() State {
 }
 
 // page is n as the pool page shows it.
-func (n *node) page() Member {
+func (n *node) page(state State) Member {
 	m := Member{
 		Find: n.member.Find, Ingest: n.member.Ingest, Admin: n.member.Admin,
-		State: n.state(), Usage: -1,
+		State: state, Usage: -1, RoomBytes: -1,
 	}
-	if n.facts != nil {
-		m.ID, m.Usage, m.Publishers = n.facts.id, n.facts.usage, len(n.facts.assigned)
+	if f := n.facts; f != nil {
+		m.ID, m.Usage, m.Publishers = f.id, f.usage, len(f.roles)
+		m.Plain, m.FreezeSeconds, m.FrozenWhy = f.plain, f.node.FreezeSeconds, f.node.FrozenWhy
+		m.MultihashesPerSecond, m.PendingAds = f.node.MultihashesPerSecond, f.node.PendingAds
+		m.StoredBytes, m.RoomBytes = f.node.StoredBytes, f.room()
+		for _, r := range f.roles {
+			if r.Role == admin.RoleOwner {
+				m.Owned++
+			}
+		}
 	}
+	m.Steps = len(n.underway)
 	if n.err != nil {
 		m.Error = n.err.Error()
 	}
 	return m
 }
 
-// placements adds n's assignments to rows.
-func (n *node) placements(rows []Placement) []Placement {
+// placements adds n's roles to rows.
+func (n *node) placements(rows []Placement, state State) []Placement {
 	if n.facts == nil {
 		return rows
 	}
-	state := n.state()
-	for _, as := range n.facts.assigned {
-		rows = append(rows, Placement{Publisher: as.Publisher, Indexer: n.facts.id, Continued: as.Continued, State: state})
+	for _, r := range n.facts.roles {
+		rows = append(rows, Placement{Publisher: r.Publisher, Indexer: n.facts.id, Role: r.Role, Continued: r.Continued, State: state, Filling: r.Filling})
 	}
 	for publisher, u := range n.underway {
 		if _, ok := n.facts.index[publisher]; !ok {

@@ -1,63 +1,95 @@
 package assigner
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/signpost-index/signpost/api/admin"
 )
 
-// View is everything a plan is made from. The order of its lists means
-// nothing, and Plan changes none of them.
+// View is everything a plan is made from: what the indexers said, and what the
+// operator wishes. The order of its lists means nothing, and Plan changes none
+// of them.
 type View struct {
-	// Indexers are the members of the pool that have been read at least once,
-	// with their last known facts. IDs are unique.
+	// Indexers are the members of the pool whose facts are known, from the last
+	// look at them or from a pool map. IDs are unique.
 	Indexers []Indexer
 	// Wanted are the publishers that have been announced. Publishers that some
-	// indexer has assigned are wanted as well and need not be listed.
+	// indexer has are wanted as well and need not be listed.
 	Wanted []peer.ID
+	// Busy are publishers with steps under way: they are left alone.
+	Busy []peer.ID
 	// Bound are the publishers in the preset of any member, read or not: they
 	// go to indexers whose Presets list them and to no other.
 	Bound []peer.ID
-	// Replication is how many active indexers each publisher should have, at
-	// least 1. Fewer candidates than that is no error; the rest stays undone.
+	// Denied are publishers that get no step.
+	Denied []peer.ID
+	// Replication is how many owners each publisher should have, at least 1, and
+	// Copies the same for single publishers. Fewer candidates than that is no
+	// error; the rest stays undone.
 	Replication int
-	// Unread is how many members have not been read yet and are still waited
+	Copies      map[peer.ID]int
+	// Unread is how many members nothing is known of and which are still waited
 	// for. Any of them may hold any publisher: while Unread is above 0, a
 	// publisher that no indexer has is left alone, and others are thought to
 	// have one more copy on each unread member (assigner.md, section 2.6).
 	Unread int
+	// Moves is how many publishers may be moved for the sake of balance, Fills
+	// how many backfills may run in the whole pool. Negative: any number.
+	Moves, Fills int
 }
 
-// Indexer is what is known of one indexer. It is active if it is not frozen,
-// and a copy of a publisher on an active indexer counts even while that cannot
-// be reached, for its assignments are on its disk.
+// Indexer is what is known of one indexer. What it owns counts even while it
+// cannot be reached, for its roles are on its disk, until it is Lost.
 type Indexer struct {
 	ID peer.ID
 	// Reachable: the last look at it succeeded. Only reachable indexers get
 	// anything to do.
 	Reachable bool
-	// Frozen: it stores no new content, and its publishers move elsewhere. It
-	// keeps them assigned.
+	// Frozen: it stores no new content, and its publishers move elsewhere.
 	Frozen bool
 	// Standby: it gets a publisher only when no other indexer can take it.
 	Standby bool
-	// Assigned are its assignments, each publisher once, with the steps under
-	// way counted as done.
-	Assigned []admin.Assignment
-	// Preferred are publishers it holds content of without having them
-	// assigned.
+	// Lost: it has been down for longer than the grace. What it has counts for
+	// nothing.
+	Lost bool
+	// Draining: it is to be retired. Everything moves off it, also what it holds.
+	Draining bool
+	// Plain: it knows no roles, only assignments (a foreign indexer). It cannot
+	// be told to close, backfill or release.
+	Plain bool
+	// Held are its publishers, each once.
+	Held []Held
+	// Expected are publishers that steps under way make its own.
+	Expected []peer.ID
+	// Preferred are publishers it has content of without having a role.
 	Preferred []peer.ID
 	// Presets are publishers reserved for it by configuration.
 	Presets []peer.ID
-	// Refused are publishers it lately would not take.
+	// Refused are publishers it lately would not take, or not do a step for.
 	Refused []peer.ID
 	// Spent are publishers a handoff of which from this indexer was accepted
 	// and came to nothing, because it had no content of them to continue from.
 	Spent []peer.ID
+	// Room is how many bytes it can store until it freezes, negative: not known.
+	// Stored are those it has.
+	Room, Stored int64
+	// Lag is the number of ads it knows and has not done.
+	Lag int
+}
+
+// Held is what an indexer is to one publisher.
+type Held struct {
+	Publisher peer.ID
+	Role      admin.Role
+	Continued peer.ID
+	Ranges    []admin.Range
+	Height    uint64  // ads at or below its mark
+	Filling   bool    // a backfill is under way
+	Load      float64 // multihashes a second
+	// Stale: it is an owner for long and has nothing, nor knows of anything.
+	Stale bool
 }
 
 // Kind says what a step does.
@@ -67,47 +99,84 @@ const (
 	// Assign gives the publisher to the indexer, which starts at the beginning
 	// of the chain or wherever it stopped before.
 	Assign Kind = iota + 1
-	// Handoff gives the publisher to the indexer, which goes on where the
-	// frozen indexer From stopped.
+	// Handoff gives the publisher to the indexer, which goes on where From stops;
+	// From is a holder then.
 	Handoff
+	// Close makes the indexer, one of too many owners, a holder.
+	Close
+	// Backfill has the indexer fetch what is older than its ranges.
+	Backfill
+	// Release ends what the indexer is to the publisher, and removes its content.
+	Release
 )
 
+var kindNames = [...]string{Assign: "assign", Handoff: "handoff", Close: "close", Backfill: "backfill", Release: "release"}
+
 func (k Kind) String() string {
-	switch k {
-	case Assign:
-		return "assign"
-	case Handoff:
-		return "handoff"
+	if k < Assign || k > Release {
+		return fmt.Sprintf("Kind(%d)", int(k))
 	}
-	return fmt.Sprintf("Kind(%d)", int(k))
+	return kindNames[k]
 }
 
-// Step is one thing to do. Steps of a plan are independent of each other and
-// can be done in any order, or not at all and planned again.
+// Reason says why a step is taken.
+type Reason string
+
+const (
+	ReasonNew     Reason = "nobody has it"
+	ReasonCopies  Reason = "it has fewer owners than wished"
+	ReasonFrozen  Reason = "its owner is frozen"
+	ReasonClosed  Reason = "its owner was closed"
+	ReasonPinned  Reason = "its owner is none of those it is bound to"
+	ReasonDrain   Reason = "the indexer is drained"
+	ReasonBalance Reason = "load is uneven"
+	ReasonSurplus Reason = "it has more owners than wished"
+	ReasonHole    Reason = "older ads are on too few indexers"
+	ReasonStale   Reason = "nothing ever came of it"
+	ReasonClean   Reason = "other indexers hold as many copies as wished"
+)
+
+// Step is one thing to do. Steps of one publisher are done in the order of the
+// plan; those of different publishers are independent of each other. A step
+// can be done twice, or not at all and planned again.
 type Step struct {
 	Kind      Kind
 	Publisher peer.ID
-	Indexer   peer.ID // who gets the publisher
-	From      peer.ID // the frozen indexer of a Handoff, else empty
+	Indexer   peer.ID // who is told
+	From      peer.ID // whom a Handoff continues, else empty
+	Why       Reason
 }
 
-// Plan says what to do so that every wanted publisher has Replication active
-// indexers. It is pure, and the same facts in any order make the same plan,
-// which has these properties:
+// Plan says what to do so that every wanted publisher has as many owners as
+// wished, its whole chain is on as many indexers, and load is spread. It is
+// pure, and the same facts in any order make the same plan, which has these
+// properties:
 //
-//  1. No step goes to an indexer that is frozen, not reachable, refusing the
-//     publisher, or has it already; a bound publisher goes to its presets only.
-//  2. A missing copy of a publisher is made by a handoff from a frozen indexer
-//     that has it and whom no other indexer has continued, as long as there is
-//     one, and else by assignment. A frozen indexer that cannot be reached now
-//     is waited for. So a finished handoff, which the target's Continued shows,
-//     is neither repeated nor turned round.
+//  1. Nothing is given to an indexer that is frozen, not reachable, draining,
+//     lost, refusing the publisher, or its owner already; a bound publisher goes
+//     to its presets only.
+//  2. A missing owner is made by a handoff from an indexer that stopped
+//     (frozen, closed, draining, or none of the presets) and whom no other has
+//     continued, as long as there is one, and else by assignment. One that
+//     cannot be reached now is waited for until it is lost. So a finished
+//     handoff is neither repeated nor turned round.
 //  3. The indexer chosen is in this order: not on standby, preferred, with the
-//     fewest publishers counting those of this plan, of the lowest ID.
-//  4. Nothing is ever taken away from an indexer.
-//  5. If every step succeeds, the next plan has no steps.
+//     lowest load index counting what this plan gives it, with the fewest
+//     publishers, of the lowest ID. See loadIndex.
+//  4. Of too many owners, all of whom can be reached, the highest stay (the
+//     lowest ID if equal) and the others are closed.
+//  5. If fewer copies of the whole chain than wished are on indexers that count,
+//     an owner that lacks the beginning fetches it.
+//  6. Content is taken away only from draining indexers, once the others hold as
+//     many whole copies as wished, and of publishers nothing came of.
+//  7. Load moves from the most to the least loaded indexers in the fewest moves
+//     that bring all near their share. See balance.
+//  8. If every step succeeds, the next plan has no steps but releases of what
+//     is drained, and the one after has none, until the indexers say that a
+//     backfill has ended or that they have caught up.
 //
-// Handoffs come before assignments, each in the order of publishers.
+// Handoffs come before assignments, then closes, backfills and releases, each in
+// the order of publishers, and moves for balance, the largest first.
 func Plan(v View) []Step {
 	return decide(v).steps
 }
@@ -115,210 +184,36 @@ func Plan(v View) []Step {
 // decision is a plan together with what it leaves undone.
 type decision struct {
 	steps      []Step
-	publishers int // that some indexer has assigned
-	// unplaced are the wanted publishers that have no active indexer and get
+	publishers int // that some indexer has
+	// unplaced are the wanted publishers that have no owner who takes ads and get
 	// none by steps.
 	unplaced int
+	// stuck are draining indexers with publishers that can go nowhere.
+	stuck map[peer.ID]int
 }
 
 func decide(v View) decision {
 	t := newTally(v)
-	d := decision{publishers: len(t.copies)}
+	d := decision{publishers: len(t.copies), stuck: make(map[peer.ID]int)}
+	var closes, fills, releases []Step
 	short := t.shortages()
+	for i := range short {
+		closes = t.closeSurplus(&short[i], closes)
+	}
 	for i := range short {
 		d.steps = t.handOff(&short[i], d.steps)
 	}
 	for i := range short {
 		d.steps = t.assign(&short[i], d.steps)
-		if !short[i].owned {
+		if short[i].owned == 0 {
 			d.unplaced++
 		}
 	}
+	for i := range short {
+		fills = t.fill(&short[i], fills)
+		releases = t.release(&short[i], releases, d.stuck)
+	}
+	d.steps = append(append(append(d.steps, closes...), fills...), releases...)
+	d.steps = t.balance(d.steps)
 	return d
-}
-
-// tally is a View made ready for questions, and kept up to date with the steps
-// planned so far.
-type tally struct {
-	v        View
-	indexers []*entry                // by ID, ascending
-	copies   map[peer.ID][]placement // by publisher, in the order of indexers
-	bound    set
-}
-
-// entry is an Indexer with its lists as sets and its load.
-type entry struct {
-	Indexer
-	preferred, presets, refused, spent set
-	publishers                         int // load: publishers assigned, with those of this plan
-}
-
-// placement is one assignment seen from its publisher.
-type placement struct {
-	on        *entry
-	continued peer.ID
-}
-
-// shortage is a publisher that has too few active indexers.
-type shortage struct {
-	publisher peer.ID
-	missing   int
-	sources   []*entry // frozen indexers to hand off from
-	owned     bool     // has an active indexer, or gets one by this plan
-}
-
-type set map[peer.ID]struct{}
-
-func setOf(ids []peer.ID) set {
-	if len(ids) == 0 {
-		return nil
-	}
-	s := make(set, len(ids))
-	for _, id := range ids {
-		s[id] = struct{}{}
-	}
-	return s
-}
-
-func (s set) has(id peer.ID) bool {
-	_, ok := s[id]
-	return ok
-}
-
-func newTally(v View) *tally {
-	t := &tally{v: v, copies: make(map[peer.ID][]placement), bound: setOf(v.Bound)}
-	for _, ix := range v.Indexers {
-		t.indexers = append(t.indexers, &entry{
-			Indexer:    ix,
-			preferred:  setOf(ix.Preferred),
-			presets:    setOf(ix.Presets),
-			refused:    setOf(ix.Refused),
-			spent:      setOf(ix.Spent),
-			publishers: len(ix.Assigned),
-		})
-	}
-	slices.SortFunc(t.indexers, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
-	for _, e := range t.indexers {
-		for _, as := range e.Assigned {
-			t.copies[as.Publisher] = append(t.copies[as.Publisher], placement{e, as.Continued})
-		}
-	}
-	return t
-}
-
-// shortages returns the publishers that need a step or wait for one, in
-// ascending order. They are found before anything is planned, as no step for
-// one publisher changes what another lacks.
-func (t *tally) shortages() []shortage {
-	var short []shortage
-	check := func(p peer.ID) {
-		if s := t.shortageOf(p); s.missing > 0 || !s.owned {
-			short = append(short, s)
-		}
-	}
-	for p := range t.copies {
-		check(p)
-	}
-	for p := range setOf(t.v.Wanted) {
-		if _, known := t.copies[p]; !known {
-			check(p)
-		}
-	}
-	slices.SortFunc(short, func(a, b shortage) int { return cmp.Compare(a.publisher, b.publisher) })
-	return short
-}
-
-func (t *tally) shortageOf(p peer.ID) shortage {
-	s := shortage{publisher: p}
-	copies := t.copies[p]
-	if len(copies) == 0 && t.v.Unread > 0 {
-		return s
-	}
-	s.missing = t.v.Replication - t.v.Unread
-	for _, c := range copies {
-		switch {
-		case !c.on.Frozen && t.allowed(c.on, p):
-			s.owned = true
-			s.missing--
-		case !c.on.Frozen || c.on.spent.has(p) || continued(copies, c.on.ID):
-			// Adds no copy and nothing to go on from.
-		case c.on.Reachable:
-			s.sources = append(s.sources, c.on)
-		default:
-			s.missing-- // its handoff has to wait for it
-		}
-	}
-	return s
-}
-
-// continued reports whether one of copies was handed off from the indexer id.
-func continued(copies []placement, id peer.ID) bool {
-	return slices.ContainsFunc(copies, func(c placement) bool { return c.continued == id })
-}
-
-// allowed reports whether configuration lets the indexer have p.
-func (t *tally) allowed(e *entry, p peer.ID) bool {
-	return !t.bound.has(p) || e.presets.has(p)
-}
-
-func (t *tally) handOff(s *shortage, steps []Step) []Step {
-	for _, from := range s.sources {
-		if s.missing <= 0 {
-			break
-		}
-		e := t.choose(s.publisher)
-		if e == nil {
-			break
-		}
-		t.give(s, e, from.ID)
-		steps = append(steps, Step{Kind: Handoff, Publisher: s.publisher, Indexer: e.ID, From: from.ID})
-	}
-	return steps
-}
-
-func (t *tally) assign(s *shortage, steps []Step) []Step {
-	for s.missing > 0 {
-		e := t.choose(s.publisher)
-		if e == nil {
-			break
-		}
-		t.give(s, e, "")
-		steps = append(steps, Step{Kind: Assign, Publisher: s.publisher, Indexer: e.ID})
-	}
-	return steps
-}
-
-// give counts p as assigned to the indexer.
-func (t *tally) give(s *shortage, e *entry, from peer.ID) {
-	e.publishers++
-	t.copies[s.publisher] = append(t.copies[s.publisher], placement{e, from})
-	s.missing--
-	s.owned = true
-}
-
-// choose returns the indexer that should have p next, or nil.
-func (t *tally) choose(p peer.ID) *entry {
-	var best *entry
-	for _, e := range t.indexers {
-		if t.canTake(e, p) && (best == nil || better(e, best, p)) {
-			best = e
-		}
-	}
-	return best
-}
-
-func (t *tally) canTake(e *entry, p peer.ID) bool {
-	return e.Reachable && !e.Frozen && !e.refused.has(p) && t.allowed(e, p) &&
-		!slices.ContainsFunc(t.copies[p], func(c placement) bool { return c.on == e })
-}
-
-// better reports whether a should have p rather than b, whose ID is lower.
-func better(a, b *entry, p peer.ID) bool {
-	if a.Standby != b.Standby {
-		return b.Standby
-	}
-	if a.preferred.has(p) != b.preferred.has(p) {
-		return a.preferred.has(p)
-	}
-	return a.publishers < b.publishers
 }
