@@ -168,6 +168,12 @@ func (in Intents) add(l admin.PoolLine) (Intents, error) {
 	return in, nil
 }
 
+// removeName takes the line back that was added with a DNS name.
+func (in Intents) removeName(name string) Intents {
+	in.Added = slices.DeleteFunc(slices.Clone(in.Added), func(l admin.PoolLine) bool { return l.Name() == name })
+	return in
+}
+
 // remove leaves a member out. One that was added is no longer added; if the pool
 // file or a DNS name brings it as well, elsewhere says so, it is left out of those.
 func (in Intents) remove(r Removal, elsewhere bool) (Intents, error) {
