@@ -48,8 +48,10 @@ type Config struct {
 	// Gossip is where announces are heard besides, or nil. The caller closes
 	// it, after Run has returned.
 	Gossip *announce.Gossip
-	// Members are the pool, at least one.
+	// Members are the pool, at least one, unless Operating names a pool file.
 	Members []admin.PoolMember
+	// Operating is what an operator has to do with it.
+	Operating Operating
 	// Replication is how many active indexers each publisher gets, at least 1.
 	Replication int
 	// PollInterval is the time between two looks at one indexer; 0 means
@@ -81,6 +83,9 @@ func (c Config) Validate() error {
 	case c.PollInterval < 0, c.CallTimeout < 0, c.Grace < 0:
 		return errors.New("assigner: negative interval")
 	}
+	if c.Operating.PoolFile != "" && len(c.Members) == 0 {
+		return nil
+	}
 	return validateMembers(c.Members)
 }
 
@@ -95,6 +100,9 @@ type Assigner struct {
 	http    *http.Client
 	links   links
 	close   sync.Once
+	intents *intentStore
+	events  *events
+	roster  *roster
 }
 
 // links are the ways out of the assigner, which tests replace.
@@ -153,7 +161,7 @@ func open(cfg Config, l links) (*Assigner, error) {
 		metrics:      a.metrics,
 		forget:       a.seen.Forget,
 	})
-	if err := a.SetPool(cfg.Members); err != nil {
+	if err := a.openOperating(); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -173,10 +181,25 @@ func (a *Assigner) URL() string { return "http://" + a.cfg.Listener.Addr().Strin
 // afresh, one that is new is read at once and until then holds up new
 // assignments as at start, one that is gone is forgotten together with its
 // assignments: publishers with a kept announce then go to others. After an
-// error the pool is as before.
+// error the pool is as before. Members that the operator added are in the pool
+// besides, and those he removed are not.
 func (a *Assigner) SetPool(members []admin.PoolMember) error {
 	if err := validateMembers(members); err != nil {
 		return err
+	}
+	var lines []admin.PoolLine
+	for _, m := range members {
+		lines = append(lines, admin.PoolLine{PoolMember: m})
+	}
+	return a.roster.setLines(lines)
+}
+
+// apply makes members the pool's.
+func (a *Assigner) apply(members []admin.PoolMember) error {
+	if len(members) > 0 { // names may have no address yet
+		if err := validateMembers(members); err != nil {
+			return err
+		}
 	}
 	connected := make([]connectedMember, 0, len(members))
 	for _, m := range members {
@@ -249,6 +272,7 @@ func (a *Assigner) Run(ctx context.Context) error {
 	if a.cfg.Gossip != nil {
 		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.accept) })
 	}
+	a.operate(start)
 	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", len(a.cfg.Members))
 	a.plan(ctx, &wg)
 	wg.Wait()
@@ -264,6 +288,10 @@ func (a *Assigner) Run(ctx context.Context) error {
 func (a *Assigner) Close() {
 	a.close.Do(func() {
 		_ = a.cfg.Listener.Close() // Run has closed it already, or nobody waits on it
+		if ln := a.cfg.Operating.Admin; ln != nil {
+			_ = ln.Close() // as the other
+		}
+		a.events.close()
 		if a.http != nil {
 			a.http.CloseIdleConnections()
 		}

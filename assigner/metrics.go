@@ -21,6 +21,8 @@ type metrics struct {
 	preferredFailures prometheus.Counter
 	lookSeconds       prometheus.Histogram
 	planSeconds       prometheus.Histogram
+	lookUpFailures    prometheus.Counter
+	eventsDropped     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -52,6 +54,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lookFailures:      counter("look_failures_total", "Looks at an indexer that failed."),
 		preferredFailures: counter("preferred_failures_total", "Looks at an indexer that did not get its preferred publishers."),
 		lookSeconds:       histogram("look_seconds", "Time one look at one indexer took.", prometheus.ExponentialBuckets(0.001, 4, 8)),
+		lookUpFailures:    counter("dns_failures_total", "Look-ups of a name in the pool that failed."),
+		eventsDropped:     counter("events_dropped_total", "Events that could not be written to the events file."),
 		planSeconds:       histogram("plan_seconds", "Time to plan and hand out the steps.", prometheus.ExponentialBuckets(0.0001, 4, 8)),
 	}
 }

@@ -23,6 +23,8 @@ type poolConfig struct {
 	log          *slog.Logger
 	metrics      *metrics
 	forget       func(announce.Key) // makes a repetition of an announce count as new
+	// absent is how many names may still bring members; nil: none do.
+	absent func(now time.Time) int
 }
 
 // pool is all the assigner knows: the members with their facts, what is under
@@ -122,9 +124,15 @@ func (p *pool) view(now time.Time) View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers()}
+	if p.cfg.absent != nil {
+		v.Unread = p.cfg.absent(now)
+	}
 	for _, n := range p.nodes {
 		v.Bound = append(v.Bound, n.member.Preset...)
 		if n.facts == nil {
+			if n.isDuplicate() {
+				continue // it holds what the other one does
+			}
 			if now.Sub(n.since) < p.cfg.grace {
 				v.Unread++
 			}

@@ -18,12 +18,12 @@
 // [CheckListen]).
 //
 // The pool file, one indexer a line, which assigner and frontend both read,
-// is read here too ([ReadPoolFile]).
+// is read here too ([ReadPoolFile], [ReadPoolLines]).
 //
 // Sentinels a caller may test for: ErrNotAssigner, ErrAlreadyAssigned,
 // ErrNotAssigned, ErrNotAllowed, ErrFrozen, ErrFreezeDisabled, ErrDiskFull,
 // ErrSyncRunning, ErrBusy, ErrNotFound, ErrBadRequest, ErrUnavailable,
-// ErrNotSupported, ErrUnauthorized.
+// ErrNotSupported, ErrRefused, ErrUnauthorized.
 package admin
 
 import (

@@ -41,6 +41,8 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrNotSupported: the indexer does not do such a thing.
 	ErrNotSupported = errors.New("not supported")
+	// ErrRefused: it would do harm; the text says what, and what to do first.
+	ErrRefused = errors.New("refused")
 	// ErrUnauthorized: the token is missing or wrong.
 	ErrUnauthorized = errors.New("token missing or wrong: the server wants the token of its --admin-token-file")
 )
@@ -65,6 +67,7 @@ var kinds = []struct {
 	{ErrBadRequest, "bad-request", http.StatusBadRequest},
 	{ErrUnavailable, "unavailable", http.StatusBadGateway},
 	{ErrNotSupported, "not-supported", http.StatusNotImplemented},
+	{ErrRefused, "refused", http.StatusConflict},
 	{ErrUnauthorized, "unauthorized", http.StatusUnauthorized},
 }
 

@@ -109,15 +109,7 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	limited := http.MaxBytesHandler(mux, maxRequestBody)
-	switch {
-	case cfg.Token != "":
-		return requireToken(cfg.Token, limited)
-	case cfg.Insecure:
-		return limited
-	default:
-		return api.GuardLocal(limited)
-	}
+	return Protect(mux, cfg.Token, cfg.Insecure)
 }
 
 // requireToken lets requests pass that carry the token. The comparison takes

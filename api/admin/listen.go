@@ -22,7 +22,7 @@ func CheckListen(addr string, hasAuth, insecure bool) error {
 	if hasAuth || insecure || loopback(host) {
 		return nil
 	}
-	return fmt.Errorf("admin address %q can be reached from other machines, and without a token anyone there could freeze this indexer: "+
+	return fmt.Errorf("admin address %q can be reached from other machines, and without a token anyone there could command this node: "+
 		"give --admin-token-file a file with a secret, listen on 127.0.0.1, or say --insecure-admin if the network is trusted", addr)
 }
 

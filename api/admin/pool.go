@@ -1,8 +1,6 @@
 package admin
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -22,9 +20,6 @@ const (
 	maxPoolLine  = 64 << 10
 )
 
-// poolForm is what a line of a pool file looks like.
-const poolForm = "find=URL ingest=URL admin=URL [standby] [preset=PEERID,...] [token-file=FILE]"
-
 // PoolMember is an indexer of a pool: the base URLs of its three APIs, without
 // a slash at the end, and how the assigner is to treat it.
 type PoolMember struct {
@@ -37,110 +32,51 @@ type PoolMember struct {
 	TokenFile string
 }
 
-// ParsePool reads a pool, one indexer a line:
-//
-//	find=URL ingest=URL admin=URL [standby] [preset=PEERID,...] [token-file=FILE]
-//
-// in any order, with blanks between, "#" starting a comment, and http:// being
-// understood where a URL has no scheme. No URL may appear twice, and there
-// must be a member. Errors name the line and what to write there.
+// ParsePool reads a pool whose lines all name URLs, as [ParsePoolLines] does. A
+// line with a name to resolve is refused: only an assigner follows names.
 func ParsePool(r io.Reader) ([]PoolMember, error) {
-	var members []PoolMember
-	lineOf := make(map[string]int) // URL -> line
-	limited := &io.LimitedReader{R: r, N: maxPoolBytes + 1}
-	lines := bufio.NewScanner(limited)
-	lines.Buffer(nil, maxPoolLine)
-	number := 0
-	for lines.Scan() {
-		number++
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		fields := strings.Fields(text)
-		if len(fields) == 0 {
-			continue
-		}
-		m, err := parseMember(fields)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", number, err)
-		}
-		for _, u := range []string{m.Find, m.Ingest, m.Admin} {
-			if first, dup := lineOf[u]; dup {
-				return nil, fmt.Errorf("line %d: %s is used in line %d already: each indexer has URLs of its own", number, u, first)
-			}
-			lineOf[u] = number
-		}
-		members = append(members, m)
-	}
-	switch err := lines.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return nil, fmt.Errorf("line %d: longer than %d bytes", number+1, maxPoolLine)
-	case err != nil:
+	lines, err := ParsePoolLines(r)
+	if err != nil {
 		return nil, err
-	case limited.N == 0:
-		return nil, fmt.Errorf("more than %d bytes", maxPoolBytes)
-	case len(members) == 0:
-		return nil, errors.New("no indexer: add a line such as " + poolForm)
+	}
+	members := make([]PoolMember, 0, len(lines))
+	for _, l := range lines {
+		if l.Name() != "" {
+			return nil, fmt.Errorf("%s: only an assigner follows DNS names: name URLs here, or ask the assigner for the pool", l)
+		}
+		members = append(members, l.PoolMember)
 	}
 	return members, nil
 }
 
-// ReadPoolFile reads the pool at path. A relative token-file is taken from the
-// directory of the pool file.
+// ReadPoolFile reads the pool at path as ParsePool does. A relative token-file
+// is taken from the directory of the pool file.
 func ReadPoolFile(path string) ([]PoolMember, error) {
+	return readPoolFile(path, ParsePool, func(m *PoolMember) *PoolMember { return m })
+}
+
+// ReadPoolLines reads the pool at path as ParsePoolLines does. A relative
+// token-file is taken from the directory of the pool file.
+func ReadPoolLines(path string) ([]PoolLine, error) {
+	return readPoolFile(path, ParsePoolLines, func(l *PoolLine) *PoolMember { return &l.PoolMember })
+}
+
+func readPoolFile[T any](path string, parse func(io.Reader) ([]T, error), member func(*T) *PoolMember) ([]T, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("pool file: %w", err)
 	}
 	defer f.Close()
-	members, err := ParsePool(f)
+	all, err := parse(f)
 	if err != nil {
 		return nil, fmt.Errorf("pool file %s: %w", path, err)
 	}
-	for i, m := range members {
-		if m.TokenFile != "" && !filepath.IsAbs(m.TokenFile) {
-			members[i].TokenFile = filepath.Join(filepath.Dir(path), m.TokenFile)
+	for i := range all {
+		if m := member(&all[i]); m.TokenFile != "" && !filepath.IsAbs(m.TokenFile) {
+			m.TokenFile = filepath.Join(filepath.Dir(path), m.TokenFile)
 		}
 	}
-	return members, nil
-}
-
-// parseMember reads one line's fields.
-func parseMember(fields []string) (m PoolMember, err error) {
-	given := make(map[string]bool)
-	for _, field := range fields {
-		key, value, hasValue := strings.Cut(field, "=")
-		if given[key] {
-			return m, fmt.Errorf("%s is given twice", key)
-		}
-		given[key] = true
-		if hasValue == (key == "standby") || (hasValue && value == "") {
-			return m, fmt.Errorf("%q: want %s", field, poolForm)
-		}
-		switch key {
-		case "find":
-			m.Find, err = poolURL(value)
-		case "ingest":
-			m.Ingest, err = poolURL(value)
-		case "admin":
-			m.Admin, err = poolURL(value)
-		case "standby":
-			m.Standby = true
-		case "preset":
-			m.Preset, err = presets(value)
-		case "token-file":
-			m.TokenFile = value
-		default:
-			err = fmt.Errorf("unknown word: want %s", poolForm)
-		}
-		if err != nil {
-			return m, fmt.Errorf("%s: %w", key, err)
-		}
-	}
-	for _, key := range []string{"find", "ingest", "admin"} {
-		if !given[key] {
-			return m, fmt.Errorf("no %s: add %s=URL", key, key)
-		}
-	}
-	return m, nil
+	return all, nil
 }
 
 // poolURL reads a URL whose scheme may be missing.

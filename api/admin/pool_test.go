@@ -68,6 +68,58 @@ func TestParsePool(t *testing.T) {
 	}
 }
 
+func TestParsePoolLines(t *testing.T) {
+	names := PoolLine{DNS: "pool.example", FindPort: 3000, IngestPort: 3001, AdminPort: 3002}
+	srv := PoolLine{SRV: "_admin._tcp.pool.example", FindPort: 3000, IngestPort: 3001}
+	tests := []struct {
+		name, text string
+		want       []PoolLine
+		err        string
+	}{
+		{"addresses of a name", "dns=Pool.example. find-port=3000 ingest-port=3001 admin-port=3002", []PoolLine{names}, ""},
+		{"targets of a name", "srv=_admin._tcp.pool.example find-port=3000 ingest-port=3001 # admin by SRV", []PoolLine{srv}, ""},
+		{"all forms", names.String() + "\n" + srv.String() + "\nfind=a:1 ingest=a:2 admin=a:3",
+			[]PoolLine{names, srv, {PoolMember: PoolMember{Find: "http://a:1", Ingest: "http://a:2", Admin: "http://a:3"}}}, ""},
+		{"settings", "dns=p find-port=1 ingest-port=2 admin-port=3 standby preset=" + publisher.String() + " token-file=x",
+			[]PoolLine{{PoolMember: PoolMember{Standby: true, Preset: []peer.ID{publisher}, TokenFile: "x"}, DNS: "p", FindPort: 1, IngestPort: 2, AdminPort: 3}}, ""},
+
+		{"no admin port", "dns=p find-port=1 ingest-port=2", nil, "line 1: no admin-port: add admin-port=N"},
+		{"no find port", "srv=p ingest-port=2", nil, "line 1: no find-port: add find-port=N"},
+		{"ports with URLs", "find=a:1 ingest=a:2 admin=a:3 find-port=1", nil, "line 1: find-port does not go with"},
+		{"URLs with a name", "dns=p find-port=1 ingest-port=2 admin-port=3 find=a:1", nil, "line 1: find does not go with"},
+		{"two names", "dns=p srv=q find-port=1 ingest-port=2", nil, "line 1: dns and srv in one line"},
+		{"one port for all", "dns=p find-port=1 ingest-port=1 admin-port=1", nil, "line 1: two ports are the same"},
+		{"port 0", "dns=p find-port=0", nil, "line 1: find-port: \"0\": want a port"},
+		{"port 65536", "dns=p find-port=65536", nil, "line 1: find-port: \"65536\": want a port"},
+		{"address for a name", "dns=10.0.0.1", nil, "line 1: dns: \"10.0.0.1\": want a DNS name"},
+		{"URL for a name", "dns=http://p", nil, "line 1: dns: \"http://p\": want a DNS name"},
+		{"empty label", "dns=a..b", nil, "line 1: dns: \"a..b\""},
+		{"name twice", names.String() + "\n" + names.String(), nil, "line 2: pool.example is used in line 1 already"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := ParsePoolLines(strings.NewReader(test.text))
+			if test.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), test.err) {
+					t.Errorf("got %v, %v", got, err)
+				}
+				return
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+				t.Fatal(diff, err)
+			}
+			for _, l := range got {
+				if again, err := ParsePoolLine(l.String()); err != nil || !cmp.Equal(l, again) {
+					t.Errorf("%s reads back as %s, %v", l, again, err)
+				}
+			}
+		})
+	}
+	if _, err := ParsePool(strings.NewReader(names.String())); err == nil || !strings.Contains(err.Error(), "only an assigner follows DNS names") {
+		t.Errorf("names where URLs are wanted: %v", err)
+	}
+}
+
 func TestReadPoolFileFindsTokensBesideIt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pool")

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,6 +29,9 @@ const (
 	flagReplication = "replication"
 	flagPoll        = "poll-interval"
 	flagIdentity    = "identity"
+	flagIntents     = "intents"
+	flagEvents      = "events"
+	flagResolver    = "resolver"
 	defaultPoll     = 2 * time.Second
 )
 
@@ -40,13 +44,22 @@ func assignerCommand() *cli.Command {
 			"  find=http://10.0.0.1:3000 ingest=http://10.0.0.1:3001 admin=http://10.0.0.1:3002 token-file=/etc/signpost/token\n" +
 			"  find=http://10.0.0.2:3000 ingest=http://10.0.0.2:3001 admin=http://10.0.0.2:3002 token-file=/etc/signpost/token\n" +
 			"  EOF\n" +
-			"  signpost assigner --pool pool.txt\n\n" +
-			"The pool file is read again on SIGHUP. The assigner keeps no facts on disk:\n" +
-			"it asks the indexers at start.",
+			"  signpost assigner --pool pool.txt --intents intents.txt\n\n" +
+			"A line may name DNS records instead of one indexer:\n" +
+			"  dns=indexers.example.com find-port=3000 ingest-port=3001 admin-port=3002\n\n" +
+			"The pool file is read again when it changes and on SIGHUP. The assigner keeps no\n" +
+			"facts on disk: it asks the indexers at start. What its operator asks for with\n" +
+			"signpost pool is kept in the --intents file.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
 			stringFlag(flagListen, ":3001", "`ADDR` to take announces on"),
 			stringFlag(flagPool, "", "`FILE` with one indexer a line (required)"),
+			stringFlag(flagResolver, "", "`ADDR` (host:port) of the DNS server to ask for names in the pool; those of the system if not given"),
+			stringFlag(flagIntents, "", "`FILE` to keep in what signpost pool asks for, made if absent; without it wishes end with the process"),
+			stringFlag(flagEvents, "", "`FILE` to append events to, a line of JSON each; at 16 MiB it becomes FILE.old"),
+			stringFlag(flagListenAdmin, "127.0.0.1:3004", "`ADDR` of the admin API, which signpost pool asks, or none"),
+			stringFlag(flagAdminToken, "", "`FILE` with the token admin callers must show"),
+			boolFlag(flagInsecureAdmin, "serve the admin API without a token even beyond loopback"),
 			&cli.IntFlag{Name: flagReplication, Value: 1, EnvVars: env(flagReplication), Usage: "`N` indexers for each publisher"},
 			&cli.DurationFlag{Name: flagPoll, Value: defaultPoll, EnvVars: env(flagPoll), Usage: "`DURATION` between two looks at the pool"},
 			stringFlag(flagIdentity, "", "`FILE` with the libp2p identity key, made if absent; without it a new identity each start"),
@@ -71,7 +84,7 @@ func runAssigner(c *cli.Context) error {
 	if c.Duration(flagPoll) <= 0 {
 		return misused("--%s %v: give a duration above 0, such as 2s", flagPoll, c.Duration(flagPoll))
 	}
-	members, err := readPool(c)
+	operating, err := operatingConfig(c)
 	if err != nil {
 		return err
 	}
@@ -86,6 +99,9 @@ func runAssigner(c *cli.Context) error {
 	}
 	listeners := listenerSet{c: c}
 	ln, metricsLn := listeners.open(flagListen), listeners.open(flagMetrics)
+	if c.String(flagListenAdmin) != none {
+		operating.Admin = listeners.open(flagListenAdmin)
+	}
 	if listeners.err != nil {
 		return errors.Join(listeners.err, closeGossip(gossip))
 	}
@@ -94,7 +110,7 @@ func runAssigner(c *cli.Context) error {
 		return errors.Join(misused("--%s none: the assigner needs a listener to take announces on", flagListen), closeGossip(gossip))
 	}
 	a, err := assigner.Open(assigner.Config{
-		Key: key, Listener: ln, Gossip: gossip, Members: members,
+		Key: key, Listener: ln, Gossip: gossip, Operating: operating,
 		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll),
 		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg,
 	})
@@ -110,13 +126,10 @@ func runAssigner(c *cli.Context) error {
 	if gossip != nil {
 		ready.P2P = addrTexts(gossip.Addrs())
 	}
-	tasks := []task{a.Run, reloadOnHangup(log, "pool", func() error {
-		members, err := readPool(c)
-		if err != nil {
-			return err
-		}
-		return a.SetPool(members)
-	})}
+	if operating.Admin != nil {
+		ready.Admin = baseURL(operating.Admin)
+	}
+	tasks := []task{a.Run, reloadOnHangup(log, "pool", a.Reload)}
 	if metricsLn != nil {
 		ready.Metrics = baseURL(metricsLn)
 		tasks = append(tasks, func(ctx context.Context) error {
@@ -124,6 +137,40 @@ func runAssigner(c *cli.Context) error {
 		})
 	}
 	return serveThen(c, ready, together(tasks...), func() error { a.Close(); return closeGossip(gossip) })
+}
+
+// operatingConfig reads what the assigner's operator has to do with it, but for
+// the listener. A pool file that is wrong is the operator's error.
+func operatingConfig(c *cli.Context) (o assigner.Operating, err error) {
+	o = assigner.Operating{
+		Insecure: c.Bool(flagInsecureAdmin), PoolFile: c.String(flagPool), Resolver: c.String(flagResolver),
+		IntentsFile: c.String(flagIntents), EventsFile: c.String(flagEvents),
+	}
+	if o.PoolFile == "" {
+		return o, errNoPool()
+	}
+	if _, err := admin.ReadPoolLines(o.PoolFile); err != nil {
+		return o, misused("--%s: %v", flagPool, err)
+	}
+	if o.Resolver != "" {
+		if _, _, err := net.SplitHostPort(o.Resolver); err != nil {
+			return o, misused("--%s %q: give host:port of a DNS server, such as 127.0.0.1:53", flagResolver, o.Resolver)
+		}
+	}
+	if o.Token, err = readToken(c.String(flagAdminToken)); err != nil {
+		return o, err
+	}
+	if c.String(flagListenAdmin) == none {
+		return o, nil
+	}
+	if err := admin.CheckListen(c.String(flagListenAdmin), o.Token != "", o.Insecure); err != nil {
+		return o, misused("--%s: %v", flagListenAdmin, err)
+	}
+	return o, nil
+}
+
+func errNoPool() error {
+	return misused("--%s is required: a file with one line per indexer: find=URL ingest=URL admin=URL", flagPool)
 }
 
 func newRegistry() *prometheus.Registry {
@@ -135,7 +182,7 @@ func newRegistry() *prometheus.Registry {
 func readPool(c *cli.Context) ([]admin.PoolMember, error) {
 	file := c.String(flagPool)
 	if file == "" {
-		return nil, misused("--%s is required: a file with one line per indexer: find=URL ingest=URL admin=URL", flagPool)
+		return nil, errNoPool()
 	}
 	members, err := admin.ReadPoolFile(file)
 	if err != nil {

@@ -74,6 +74,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			devCommand(), indexerCommand(), assignerCommand(), frontendCommand(),
 			publishCommand(), findCommand(), announceCommand(), statusCommand(), adCommand(), storeCommand(), policyCommand(),
+			poolCommand(),
 			freezeCommand(), unfreezeCommand(),
 		},
 		Action: func(c *cli.Context) error {

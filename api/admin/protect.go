@@ -1,0 +1,32 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/signpost-index/signpost/api"
+)
+
+// Protect lets requests to h pass as the admin API does: with a token, those
+// that carry it; without one, all if insecure, else those [api.GuardLocal] lets
+// in, which is right for a loopback listener only ([CheckListen]). Bodies are
+// limited to 1 MiB.
+func Protect(h http.Handler, token string, insecure bool) http.Handler {
+	limited := http.MaxBytesHandler(h, maxRequestBody)
+	switch {
+	case token != "":
+		return requireToken(token, limited)
+	case insecure:
+		return limited
+	default:
+		return api.GuardLocal(limited)
+	}
+}
+
+// WriteError answers with err as the admin API does: status, kind and text of
+// the sentinel it matches, and else 500 without text, as that is for the log. It
+// reports whether err had a kind.
+func WriteError(w http.ResponseWriter, err error) (known bool) { return writeError(w, err) }
+
+// ReadError makes the error for an answer that is no success: it matches the
+// sentinel the answer names, and an *api.StatusError.
+func ReadError(resp *http.Response) error { return readError(resp) }
