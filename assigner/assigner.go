@@ -24,6 +24,7 @@ const (
 	DefaultPollInterval = 2 * time.Second
 	DefaultCallTimeout  = 5 * time.Second
 	DefaultGrace        = 5 * time.Minute
+	DefaultMoves        = 600
 )
 
 const (
@@ -61,9 +62,12 @@ type Config struct {
 	// DefaultCallTimeout. More than 30 seconds without the beginning of an
 	// answer are never waited for ([api.NewHTTPClient]).
 	CallTimeout time.Duration
-	// Grace is how long a member that has never been read holds up new
-	// assignments; 0 means DefaultGrace.
+	// Grace is how long a member that cannot be read keeps its publishers, and one
+	// of which nothing is known holds up new assignments; 0 means DefaultGrace.
 	Grace time.Duration
+	// Moves is how many publishers an hour are moved to even out load; 0 means
+	// DefaultMoves, negative none.
+	Moves int
 	// ReadToken returns the admin token in a member's TokenFile. It is needed
 	// only if a member has one, and is called by Open and SetPool.
 	ReadToken func(file string) (string, error)
@@ -107,7 +111,7 @@ type Assigner struct {
 
 // links are the ways out of the assigner, which tests replace.
 type links struct {
-	connect func(m admin.PoolMember, token string) (admin.Indexer, error)
+	connect func(m admin.PoolMember, token string) (client, error)
 	send    func(ctx context.Context, ingestURL string, a announce.Announce) error
 }
 
@@ -115,7 +119,7 @@ type links struct {
 func Open(cfg Config) (*Assigner, error) {
 	hc := api.NewHTTPClient()
 	a, err := open(cfg, links{
-		connect: func(m admin.PoolMember, token string) (admin.Indexer, error) {
+		connect: func(m admin.PoolMember, token string) (client, error) {
 			return admin.NewClient(m.Admin, hc, token)
 		},
 		send: announce.NewSender(hc).Send,
@@ -134,6 +138,9 @@ func open(cfg Config, l links) (*Assigner, error) {
 	setDefault(&cfg.PollInterval, DefaultPollInterval)
 	setDefault(&cfg.CallTimeout, DefaultCallTimeout)
 	setDefault(&cfg.Grace, DefaultGrace)
+	if cfg.Moves == 0 {
+		cfg.Moves = DefaultMoves
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -160,6 +167,9 @@ func open(cfg Config, l links) (*Assigner, error) {
 		log:          cfg.Logger,
 		metrics:      a.metrics,
 		forget:       a.seen.Forget,
+		movesAnHour:  max(cfg.Moves, 0),
+		intents:      func() Intents { return a.intents.Current() },
+		event:        func(e Event) { a.events.add(e) },
 	})
 	if err := a.openOperating(); err != nil {
 		return nil, err
@@ -213,7 +223,7 @@ func (a *Assigner) apply(members []admin.PoolMember) error {
 	return nil
 }
 
-func (a *Assigner) connect(m admin.PoolMember) (admin.Indexer, error) {
+func (a *Assigner) connect(m admin.PoolMember) (client, error) {
 	if m.TokenFile == "" {
 		return a.links.connect(m, "")
 	}
@@ -273,6 +283,7 @@ func (a *Assigner) Run(ctx context.Context) error {
 		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.accept) })
 	}
 	a.operate(start)
+	start("pool map", a.leaveHints)
 	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", len(a.cfg.Members))
 	a.plan(ctx, &wg)
 	wg.Wait()
@@ -310,7 +321,7 @@ func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
 		}
 		started := time.Now()
 		d := decide(a.pool.view(started))
-		a.pool.handOut(d)
+		a.pool.handOut(d, time.Now())
 		elapsed := time.Since(started)
 		a.metrics.planSeconds.Observe(elapsed.Seconds())
 		if !sleep(ctx, planPause*elapsed) {

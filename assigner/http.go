@@ -2,6 +2,7 @@ package assigner
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -92,14 +93,14 @@ func (a *Assigner) handler() http.Handler {
 	mux.HandleFunc(PoolPath, func(w http.ResponseWriter, r *http.Request) {
 		if api.Method(w, r, http.MethodGet) {
 			w.Header().Set("Cache-Control", "no-store")
-			members, publishers, unplaced := a.pool.members()
+			members, publishers, unplaced := a.pool.members(time.Now())
 			api.JSON(w, http.StatusOK, PoolPage{ID: a.id, Members: members, Publishers: publishers, Unplaced: unplaced})
 		}
 	})
 	mux.HandleFunc(AssignmentsPath, func(w http.ResponseWriter, r *http.Request) {
 		if api.Method(w, r, http.MethodGet) {
 			w.Header().Set("Cache-Control", "no-store")
-			api.JSON(w, http.StatusOK, a.pool.assignments())
+			api.JSON(w, http.StatusOK, a.pool.assignments(time.Now()))
 		}
 	})
 	return mux

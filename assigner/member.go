@@ -14,7 +14,7 @@ import (
 type foundMember struct {
 	id         peer.ID // empty if it was never read
 	member     admin.PoolMember
-	indexer    admin.Indexer
+	indexer    client
 	up         bool
 	publishers int // assigned to it
 }
@@ -34,7 +34,7 @@ func (p *pool) find(adminURL string, id peer.ID) (foundMember, bool) {
 	for _, n := range p.nodes {
 		m := foundMember{member: n.member, indexer: n.indexer, up: n.up()}
 		if n.facts != nil {
-			m.id, m.publishers = n.facts.id, len(n.facts.assigned)
+			m.id, m.publishers = n.facts.id, len(n.facts.roles)
 		}
 		if n.member.Admin == adminURL || id != "" && m.id == id {
 			return m, true

@@ -2,6 +2,7 @@ package assigner
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -20,11 +21,15 @@ type poolConfig struct {
 	callTimeout  time.Duration
 	grace        time.Duration
 	maxKept      int
+	movesAnHour  int // for balance; 0: none
 	log          *slog.Logger
 	metrics      *metrics
 	forget       func(announce.Key) // makes a repetition of an announce count as new
 	// absent is how many names may still bring members; nil: none do.
 	absent func(now time.Time) int
+	// intents are what the operator wishes; nil: nothing.
+	intents func() Intents
+	event   func(Event) // keeps it; nil: nobody does
 }
 
 // pool is all the assigner knows: the members with their facts, what is under
@@ -40,7 +45,12 @@ type pool struct {
 	kept    *keptAnnounces
 	holding bool // new publishers wait for unread members, and it was logged
 
-	publishers, unplaced int // of the last plan
+	hint  *admin.PoolMap // the newest that indexers had kept at start; nil: none
+	moves moveBudget
+	// changes grows whenever a look brought other facts.
+	changes uint64
+
+	last decision // the last plan
 }
 
 func newPool(cfg poolConfig) *pool {
@@ -58,7 +68,7 @@ func wake(c chan struct{}) {
 // connectedMember is a member with the client that talks to it.
 type connectedMember struct {
 	admin.PoolMember
-	indexer admin.Indexer
+	indexer client
 }
 
 // setMembers replaces the members; see [Assigner.SetPool].
@@ -78,6 +88,7 @@ func (p *pool) setMembers(members []connectedMember, now time.Time) {
 		}
 		delete(old, m.Admin)
 		n.member, n.indexer = m.PoolMember, m.indexer
+		p.useHint(n)
 		wake(n.retryNow)
 		p.nodes = append(p.nodes, n)
 	}
@@ -123,7 +134,8 @@ func (p *pool) runs(n *node, stop func()) bool {
 func (p *pool) view(now time.Time) View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers()}
+	wishes := p.wishes()
+	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers(), Fills: maxFills}
 	if p.cfg.absent != nil {
 		v.Unread = p.cfg.absent(now)
 	}
@@ -139,10 +151,89 @@ func (p *pool) view(now time.Time) View {
 			continue
 		}
 		n.expire(now)
-		v.Indexers = append(v.Indexers, n.view(now))
+		for publisher := range n.underway {
+			v.Busy = append(v.Busy, publisher)
+		}
+		ix := n.view(now, p.cfg.grace)
+		ix.Draining = wishes.Drained(ix.ID)
+		for _, h := range ix.Held {
+			if h.Filling {
+				v.Fills--
+			}
+		}
+		v.Indexers = append(v.Indexers, ix)
 	}
+	v.Fills = max(v.Fills, 0)
+	if !wishes.NoRebalance && len(v.Busy) == 0 {
+		v.Moves = p.moves.left(now, p.cfg.movesAnHour)
+	}
+	wishes.into(&v)
 	p.noteHolding(v)
 	return v
+}
+
+func (p *pool) wishes() Intents {
+	if p.cfg.intents == nil {
+		return Intents{}
+	}
+	return p.cfg.intents()
+}
+
+// into adds the operator's wishes about publishers to a view.
+func (in Intents) into(v *View) {
+	v.Copies = make(map[peer.ID]int, len(in.Copies))
+	for _, c := range in.Copies {
+		v.Copies[c.Publisher] = c.Copies
+	}
+	for _, pin := range in.Pins {
+		v.Bound = append(v.Bound, pin.Publisher)
+		for i := range v.Indexers {
+			if ix := &v.Indexers[i]; slices.Contains(pin.Indexers, ix.ID) {
+				ix.Presets = append(slices.Clip(ix.Presets), pin.Publisher)
+			}
+		}
+	}
+	if in.Policy.Deny {
+		for _, p := range v.Wanted {
+			if !in.Policy.Allows(p) {
+				v.Denied = append(v.Denied, p)
+			}
+		}
+		for _, ix := range v.Indexers {
+			for _, h := range ix.Held {
+				if !in.Policy.Allows(h.Publisher) {
+					v.Denied = append(v.Denied, h.Publisher)
+				}
+			}
+		}
+		return
+	}
+	v.Denied = in.Policy.Except
+}
+
+// maxFills is how many backfills run in a pool at once: each reads a whole
+// chain.
+const maxFills = 64
+
+// moveBudget bounds moves for balance: so many an hour, a sixtieth of them at
+// once at least one.
+type moveBudget struct {
+	have float64
+	at   time.Time
+}
+
+func (b *moveBudget) left(now time.Time, anHour int) int {
+	most := max(float64(anHour)/60, 1)
+	if b.at.IsZero() {
+		b.have = most
+	} else {
+		b.have = min(b.have+now.Sub(b.at).Hours()*float64(anHour), most)
+	}
+	b.at = now
+	if anHour <= 0 {
+		return 0
+	}
+	return int(b.have)
 }
 
 // noteHolding tells the operator, once each way, that members never read hold
@@ -162,8 +253,9 @@ func (p *pool) noteHolding(v View) {
 }
 
 // handOut gives the steps to the queues of their indexers, as far as these have
-// room; what does not fit is planned again when something has finished.
-func (p *pool) handOut(d decision) {
+// room; what does not fit is planned again when something has finished. A call
+// takes steps of one kind and one source together, if the indexer can do that.
+func (p *pool) handOut(d decision, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	byID := make(map[peer.ID]*node, len(p.nodes))
@@ -172,48 +264,99 @@ func (p *pool) handOut(d decision) {
 			byID[n.facts.id] = n
 		}
 	}
+	type group struct {
+		kind     Kind
+		on, from peer.ID
+	}
+	open := make(map[group]*task)
+	var tasks []*task
+	taken := make(map[peer.ID]bool) // a publisher's next step waits for this one
 	for _, s := range d.steps {
-		n := byID[s.Indexer]
-		if n == nil || n.queued >= maxSteps {
+		n, from := byID[s.Indexer], byID[s.From]
+		if n == nil || s.Kind == Handoff && from == nil || taken[s.Publisher] || len(n.underway) >= maxUnderway {
 			continue
 		}
-		t := task{Step: s}
-		if s.Kind == Handoff {
-			from := byID[s.From]
-			if from == nil {
+		single := n.facts.plain || s.Kind == Handoff && from.facts.plain
+		g := group{s.Kind, s.Indexer, s.From}
+		t := open[g]
+		if t == nil || single || len(t.steps) == admin.MaxBatch {
+			if n.queued >= maxTasks {
 				continue
 			}
-			t.handoff = admin.Handoff{FrozenID: s.From, FrozenURL: from.member.Find}
+			n.queued++
+			t = &task{kind: s.Kind}
+			if s.Kind == Handoff {
+				t.handoff = admin.Handoff{FrozenID: s.From, FrozenURL: from.member.Find}
+				if !from.facts.plain {
+					t.from = from.indexer
+				}
+			}
+			open[g] = t
+			tasks = append(tasks, t)
 		}
-		n.queued++
+		t.steps = append(t.steps, s)
+		taken[s.Publisher] = true
 		n.underway[s.Publisher] = &underway{Step: s}
-		n.tasks <- t // has room: it holds at most n.queued elements
+		if s.Why == ReasonBalance {
+			p.moves.have--
+		}
 	}
-	p.noteOutcome(d)
+	for _, t := range tasks {
+		byID[t.steps[0].Indexer].tasks <- *t // has room: it holds at most n.queued elements
+	}
+	p.noteOutcome(d, now)
 }
 
-// noteOutcome keeps the plan's counts for the pool page and the metrics, and
-// logs when publishers begin or cease to lack an indexer.
-func (p *pool) noteOutcome(d decision) {
-	if was, is := p.unplaced > 0, d.unplaced > 0; is && !was {
+// noteOutcome keeps the plan for the pool page and the metrics, and logs when
+// publishers begin or cease to lack an indexer.
+func (p *pool) noteOutcome(d decision, now time.Time) {
+	if was, is := p.last.unplaced > 0, d.unplaced > 0; is && !was {
 		p.cfg.log.Warn("publishers have no active indexer and none can take them now", "publishers", d.unplaced)
 	} else if was && !is {
 		p.cfg.log.Info("every publisher has an active indexer")
 	}
-	p.publishers, p.unplaced = d.publishers, d.unplaced
+	for id, n := range d.stuck {
+		if p.last.stuck[id] == 0 {
+			p.cfg.log.Warn("drained indexer keeps publishers that no other can take", "indexer", id, "publishers", n)
+			p.note(Event{Kind: EventStuck, Indexer: id, Text: fmt.Sprintf("the drain cannot end: no other indexer can take %d publishers", n)})
+		}
+	}
+	p.last = d
 	states := make(map[State]int, len(p.nodes))
 	for _, n := range p.nodes {
-		states[n.state()]++
+		states[p.state(n, now)]++
 	}
 	p.cfg.metrics.setPool(states, d.publishers, d.unplaced)
 }
 
-// startLook returns which look at n begins now, and whom to ask.
-func (p *pool) startLook(n *node) (look uint64, ix admin.Indexer) {
+// EventStuck: a drain cannot end.
+const EventStuck = "drain-stuck"
+
+func (p *pool) note(e Event) {
+	if p.cfg.event != nil {
+		p.cfg.event(e)
+	}
+}
+
+// state is n in the words of the pool page.
+func (p *pool) state(n *node, now time.Time) State {
+	s := n.state(now, p.cfg.grace)
+	if (s == StateActive || s == StateFrozen || s == StateStandby) && p.wishes().Drained(n.facts.id) {
+		return StateDraining
+	}
+	return s
+}
+
+// startLook returns which look at n begins now, whom to ask, and what is known.
+// first: the pool map it keeps may be of use.
+func (p *pool) startLook(n *node) (look uint64, ix client, old *facts, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.looks++
-	return n.looks, n.indexer
+	if n.hinted {
+		return n.looks, n.indexer, nil, true
+	}
+	return n.looks, n.indexer, n.facts, n.facts == nil
 }
 
 // finishLook records what a look brought and returns when to look next.
@@ -227,6 +370,9 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 	n.err = err
 	if err != nil {
 		n.failures++
+		if n.failing.IsZero() {
+			n.failing = now
+		}
 		if n.failures == 1 {
 			p.cfg.log.Warn("indexer cannot be read", "indexer", n.name(), "err", err)
 			wake(p.changed)
@@ -236,12 +382,13 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 	}
 	if !wasUp {
 		p.cfg.log.Info("indexer read", "indexer", f.id, "url", n.member.Admin,
-			"frozen", f.frozen, "publishers", len(f.assigned))
+			"frozen", f.frozen, "publishers", len(f.roles))
 		n.stepsAfter = time.Time{}
 		p.resumeForwards(n)
 	}
-	n.failures = 0
+	n.failures, n.failing = 0, time.Time{}
 	if p.learn(n, look, f, now) || !wasUp {
+		p.changes++
 		wake(p.changed)
 	}
 	return p.cfg.pollInterval
@@ -256,17 +403,29 @@ func (p *pool) learn(n *node, look uint64, f *facts, now time.Time) bool {
 		n.forget()
 		old = nil
 	}
-	if f.frozen && old != nil && !old.frozen {
-		p.cfg.log.Info("indexer is frozen", "indexer", f.id, "publishers", len(f.assigned))
+	if old != nil && !n.hinted && f.frozen != old.frozen {
+		p.noteFrozen(f)
 	}
-	for _, as := range f.newAssignments(old) {
-		if !n.has(as.Publisher) {
-			p.enqueueForward(n, as.Publisher, now)
+	for _, r := range f.roles {
+		if (old == nil || n.hinted || old.role(r.Publisher) == nil) && !n.has(r.Publisher) {
+			p.enqueueForward(n, r.Publisher, now)
 		}
 	}
-	n.facts = f
+	n.facts, n.hinted = f, false
 	settled := p.settle(n, look)
 	return settled || old == nil || !old.same(f)
+}
+
+func (p *pool) noteFrozen(f *facts) {
+	text := "thawed"
+	if f.frozen {
+		text = "frozen"
+		if f.node.FrozenWhy != "" {
+			text += ": " + f.node.FrozenWhy
+		}
+	}
+	p.cfg.log.Info("indexer is "+text, "indexer", f.id, "publishers", len(f.roles))
+	p.note(Event{Kind: EventMember, Indexer: f.id, Text: text})
 }
 
 // settle drops what was under way and is decided by the facts of a look. A look
@@ -274,11 +433,13 @@ func (p *pool) learn(n *node, look uint64, f *facts, now time.Time) bool {
 func (p *pool) settle(n *node, look uint64) bool {
 	settled := false
 	for publisher, u := range n.underway {
-		_, assigned := n.facts.index[publisher]
+		r := n.facts.role(publisher)
+		owned := r != nil && r.Role == admin.RoleOwner
+		gives := u.Kind == Assign || u.Kind == Handoff
 		switch {
-		case u.state == stepUnsure && assigned:
+		case u.state == stepUnsure && gives && owned:
 		case u.state == stepDone && look > u.look:
-			if u.Kind == Handoff && !assigned {
+			if u.Kind == Handoff && r == nil {
 				p.spend(u.Step)
 			}
 		default:
@@ -321,23 +482,23 @@ func (p *pool) claimID(n *node, id peer.ID) error {
 }
 
 // members returns the members as the pool page shows them, how many publishers
-// are assigned somewhere, and how many of the wanted have no active indexer.
-func (p *pool) members() (ms []Member, publishers, unplaced int) {
+// some indexer has, and how many of the wanted have no active indexer.
+func (p *pool) members(now time.Time) (ms []Member, publishers, unplaced int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, n := range p.nodes {
-		ms = append(ms, n.page())
+		ms = append(ms, n.page(p.state(n, now)))
 	}
-	return ms, p.publishers, p.unplaced
+	return ms, p.last.publishers, p.last.unplaced
 }
 
 // assignments returns every assignment, and every step under way, by publisher
 // and then by indexer.
-func (p *pool) assignments() []Placement {
+func (p *pool) assignments(now time.Time) []Placement {
 	rows := []Placement{} // not nil: in JSON an empty list
 	p.mu.Lock()
 	for _, n := range p.nodes {
-		rows = n.placements(rows)
+		rows = n.placements(rows, p.state(n, now))
 	}
 	p.mu.Unlock()
 	slices.SortFunc(rows, func(a, b Placement) int {
