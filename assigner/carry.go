@@ -118,7 +118,7 @@ func (a *Assigner) call(ctx context.Context, ix client, t task) (outcomes, error
 	switch t.kind {
 	case Assign:
 		done, err := batch(ix.Open)
-		if errors.Is(err, admin.ErrNotFound) && len(ids) == 1 { // it knows no roles
+		if foreign(err) && len(ids) == 1 { // it knows no roles
 			return nil, ix.Assign(ctx, ids[0])
 		}
 		return done, err
@@ -165,7 +165,7 @@ func (a *Assigner) handOff(ctx context.Context, ix client, t task, ids []peer.ID
 		return out, nil
 	}
 	done, err := ix.TakeOver(ctx, admin.TakeOver{From: t.handoff.FrozenID, Offers: good})
-	if errors.Is(err, admin.ErrNotFound) { // it knows no roles: one after the other
+	if foreign(err) { // it knows no roles: one after the other
 		for n, id := range ids {
 			if out[n] == nil {
 				out[n] = ix.Handoff(ctx, id, t.handoff)

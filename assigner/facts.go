@@ -22,7 +22,7 @@ const refreshFacts = 15 * time.Second
 const staleAfter = 24 * time.Hour
 
 // client is what the assigner asks of a member. Of a foreign one all but
-// admin.Indexer is answered with an error that matches [admin.ErrNotFound].
+// admin.Indexer is answered with an error that is foreign.
 type client interface {
 	admin.Indexer
 	admin.Node
@@ -42,6 +42,12 @@ type facts struct {
 	index     map[peer.ID]int       // place in roles
 	preferred []peer.ID             // ascending
 	read      time.Time             // when roles and preferred were
+}
+
+// foreign tells whether an error says that an indexer knows nothing of what was
+// asked, as those of others.
+func foreign(err error) bool {
+	return errors.Is(err, admin.ErrNotSupported) || errors.Is(err, admin.ErrNotFound)
 }
 
 func (f *facts) setRoles(roles []admin.PublisherRole) {
@@ -118,7 +124,7 @@ func (a *Assigner) read(ctx context.Context, ix client, old *facts) (*facts, err
 	f := new(facts)
 	node, err := ix.Node(ctx)
 	switch {
-	case errors.Is(err, admin.ErrNotFound):
+	case foreign(err):
 		return a.readPlain(ctx, ix)
 	case err != nil:
 		return nil, fmt.Errorf("read status: %w", err)
@@ -133,7 +139,7 @@ func (a *Assigner) read(ctx context.Context, ix client, old *facts) (*facts, err
 	}
 	roles, err := ix.Roles(ctx, version)
 	switch {
-	case errors.Is(err, admin.ErrNotFound):
+	case foreign(err):
 		return a.readPlain(ctx, ix)
 	case err != nil:
 		return nil, fmt.Errorf("read roles: %w", err)

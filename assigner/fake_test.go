@@ -38,6 +38,7 @@ const (
 // is told to do it does as the reference would, a handoff of what the frozen
 // indexer has no content of included.
 type fakeIndexer struct {
+	noRoles
 	id    peer.ID
 	fakes func(findURL string) *fakeIndexer // whom a handoff asks
 
@@ -55,7 +56,40 @@ type fakeIndexer struct {
 	acted     chan struct{}       // signalled after did or heads grew; may be nil
 }
 
-var _ admin.Indexer = (*fakeIndexer)(nil)
+var _ client = (*fakeIndexer)(nil)
+
+// noRoles is what an indexer of others says to what only ours do.
+type noRoles struct{}
+
+func (noRoles) Node(context.Context) (admin.NodeStatus, error) {
+	return admin.NodeStatus{}, admin.ErrNotFound
+}
+func (noRoles) Unfreeze(context.Context) error { return admin.ErrNotFound }
+func (noRoles) Roles(context.Context, string) (*admin.Roles, error) {
+	return nil, admin.ErrNotSupported
+}
+func (noRoles) Close(context.Context, []peer.ID) ([]admin.Offer, error) {
+	return nil, admin.ErrNotSupported
+}
+func (noRoles) TakeOver(context.Context, admin.TakeOver) ([]admin.Outcome, error) {
+	return nil, admin.ErrNotSupported
+}
+func (noRoles) Open(context.Context, []peer.ID) ([]admin.Outcome, error) {
+	return nil, admin.ErrNotSupported
+}
+func (noRoles) Backfill(context.Context, []peer.ID) ([]admin.Outcome, error) {
+	return nil, admin.ErrNotSupported
+}
+func (noRoles) Release(context.Context, []peer.ID) ([]admin.Outcome, error) {
+	return nil, admin.ErrNotSupported
+}
+func (noRoles) Coverage(context.Context) (admin.Coverage, error) {
+	return admin.Coverage{}, admin.ErrNotSupported
+}
+func (noRoles) PoolMap(context.Context) (admin.PoolMap, error) {
+	return admin.PoolMap{}, admin.ErrNotSupported
+}
+func (noRoles) SetPoolMap(context.Context, admin.PoolMap) error { return admin.ErrNotSupported }
 
 func newFake(id peer.ID) *fakeIndexer {
 	return &fakeIndexer{

@@ -2,7 +2,6 @@ package assigner
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -19,7 +18,7 @@ func (a *Assigner) readHint(ctx context.Context, ix client) {
 	defer cancel()
 	m, err := ix.PoolMap(ctx)
 	if err != nil {
-		if !errors.Is(err, admin.ErrNotFound) {
+		if !foreign(err) {
 			a.log.Debug("pool map not read", "err", err)
 		}
 		return

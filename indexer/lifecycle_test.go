@@ -446,7 +446,7 @@ func TestWhatWasRemovedIsIndexedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer operator.Close()
+	defer operator.CloseIdleConnections()
 	if p, err := operator.Publisher(t.Context(), info.ID); err != nil || p.State != "removed" || p.LastAd != vectorHead || len(p.Addrs) != 1 {
 		t.Errorf("removed publisher: %+v, %v", p, err)
 	}
@@ -473,7 +473,7 @@ func TestBlockedPublisherIsLeftAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer client.CloseIdleConnections()
 	if err := n.announce(info); err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func TestOperatorLooksAfterTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer client.CloseIdleConnections()
 
 	full, err := client.Store(t.Context())
 	if err != nil || full.Postings == 0 || full.Records == 0 || full.Multihashes == 0 || full.Bytes.Total <= 0 || full.Job != nil {

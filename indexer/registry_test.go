@@ -139,7 +139,7 @@ func TestImportedProvidersAreSynced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer client.CloseIdleConnections()
 	if err := client.ImportProviders(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, admin.ErrUnavailable) {
 		t.Errorf("import from nobody: %v", err)
 	}
@@ -174,7 +174,7 @@ func TestMarkedAdsCountAsDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer client.CloseIdleConnections()
 	mark := func() string { return n.ix.store.Progress(info.ID).Mark.Ad.String() }
 	if err := client.MarkAdProcessed(t.Context(), n.ix.ID(), cid.MustParse(vectorHead)); !errors.Is(err, admin.ErrNotFound) {
 		t.Errorf("provider not known: %v", err)
@@ -206,7 +206,7 @@ func TestPublishersAreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer client.CloseIdleConnections()
 	all, err := client.Publishers(t.Context())
 	if err != nil || len(all) != 1 {
 		t.Fatal(all, err)
@@ -245,7 +245,7 @@ func TestPolicyIsKeptAndRefusesByIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer client.CloseIdleConnections()
 	if p, err := client.Policy(t.Context()); err != nil || !p.Allow || p.Publish {
 		t.Errorf("policy of a new node: %+v, %v", p, err)
 	}

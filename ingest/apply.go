@@ -156,7 +156,7 @@ func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
 	if err != nil {
 		return done{}, err
 	}
-	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad), HeldOnly: l.i.cfg.Store.Frozen()}
+	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad), HeldOnly: !l.i.cfg.Store.Takes(l.publisher)}
 	switch {
 	case ad.IsRm:
 		e.Kind = store.EffectRemove
@@ -254,8 +254,9 @@ func (s *session) commitRejected(j job, no *rejection) error {
 
 // applyContent fetches the ad's entries and puts them, unless that changes
 // nothing: a newer removal is known, or the very ad was applied before as part
-// of another publisher's chain and stands. On a frozen node the entries are
-// left alone and only the metadata of what is held changes.
+// of another publisher's chain and stands; or the indexer this one has taken
+// over from has it. On a frozen node, and of a publisher that is closed, the
+// entries are left alone and only the metadata of what is held changes.
 func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e store.Effect) (done, error) {
 	st := l.i.cfg.Store
 	removed, err := st.RemovedAt(l.publisher, provider, j.ad.ContextID, j.Pos)
@@ -280,8 +281,16 @@ func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e stor
 			return l.commit(j, provider, e)
 		}
 	}
+	elsewhere, err := st.HeldElsewhere(l.publisher, j.Ad)
+	if err != nil {
+		return done{}, err
+	}
+	if elsewhere {
+		e.Kind, e.Verdict = store.EffectNone, store.MarkedDone
+		return l.commit(j, provider, e)
+	}
 	e.Kind = store.EffectContent
-	if !st.Frozen() {
+	if st.Takes(l.publisher) {
 		mhs, err := l.putEntries(ctx, j, provider, e)
 		if !errors.Is(err, store.ErrFrozen) {
 			return done{e.Verdict, mhs}, err

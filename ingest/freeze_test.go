@@ -115,47 +115,44 @@ func TestFrozenNodeTakesUpNothingNew(t *testing.T) {
 	}
 }
 
-// TestUnfrozenNodeTakesContentAgain: what was skipped stays skipped, also
-// after a restart, and what comes later is taken.
-func TestUnfrozenNodeTakesContentAgain(t *testing.T) {
-	c := newTestChain(t)
-	fs := vfs.NewMem()
-	n := openNode(t, fs, c)
-	c.put("a", testMultihashes(t, "a", 10))
-	n.sync(c)
-	if err := n.store.Freeze(timeNow()); err != nil {
-		t.Fatal(err)
-	}
-	lost := testMultihashes(t, "skipped", 10)
-	skipped := c.put("skipped", lost)
-	n.sync(c)
-	if err := n.store.Unfreeze(); err != nil {
-		t.Fatal(err)
-	}
-	again := testMultihashes(t, "again", 10)
-	c.put("again", again)
-	n.sync(c)
+// TestUnfrozenNodeFetchesWhatItSkipped: also after a restart in between; and
+// until then the publisher stands where it was frozen.
+func TestUnfrozenNodeFetchesWhatItSkipped(t *testing.T) {
 	for _, restart := range []bool{false, true} {
+		c := newTestChain(t)
+		fs := vfs.NewMem()
+		n := openNode(t, fs, c)
+		n.know(c)
+		c.put("a", testMultihashes(t, "a", 10))
+		n.sync(c)
+		if err := n.store.Freeze(timeNow()); err != nil {
+			t.Fatal(err)
+		}
+		skipped := c.put("skipped", testMultihashes(t, "skipped", 10))
+		removed := c.put("removed", testMultihashes(t, "removed", 10))
+		c.ad(schema.Advertisement{ContextID: []byte("removed"), IsRm: true})
+		n.sync(c)
+		if err := n.store.Unfreeze(); err != nil {
+			t.Fatal(err)
+		}
 		if restart {
 			n.close()
 			n = openNode(t, fs, c)
-			c.put("later", testMultihashes(t, "later", 10))
-			n.sync(c)
-			n.wantFound(testMultihashes(t, "later", 10), "later")
+			n.know(c)
 		}
-		n.wantFound(again, "again")
-		n.wantGone(lost)
-		if st := n.verdict(skipped); st.Verdict != store.SkippedFrozen || st.Indexed() {
+		c.put("later", testMultihashes(t, "later", 10))
+		n.sync(c)
+		n.wantFound(testMultihashes(t, "skipped", 10), "skipped")
+		n.wantFound(testMultihashes(t, "later", 10), "later")
+		n.wantGone(testMultihashes(t, "removed", 10))
+		if st := n.verdict(skipped); st.Verdict != store.Applied {
 			t.Errorf("skipped ad is %v after the node was unfrozen (restarted: %v)", st.Verdict, restart)
 		}
-	}
-	// Unless somebody asks for it.
-	if err := n.i.Sync(c.id(), SyncOptions{Resync: true, Addrs: parseAddrs([]string{"/ip4/127.0.0.1/tcp/1/http"})}); err != nil {
-		t.Fatal(err)
-	}
-	n.idle()
-	n.wantFound(lost, "skipped")
-	if st := n.verdict(skipped); st.Verdict != store.Applied {
-		t.Errorf("skipped ad is %v after a resync", st.Verdict)
+		if st := n.verdict(removed); st.Indexed() {
+			t.Errorf("ad whose context was removed is %v", st.Verdict)
+		}
+		if ids, err := n.store.Revisits(); err != nil || len(ids) > 0 {
+			t.Errorf("to be looked at still: %v, %v", ids, err)
+		}
 	}
 }

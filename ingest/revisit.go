@@ -36,6 +36,11 @@ func contextOf(ad *schema.Advertisement) (key [16]byte) {
 	return key
 }
 
+// Wishes that bear on marks (store.Revisit's Skipped and Fill) rest while
+// content is not taken, and look only at ads that are not here: those skipped
+// above the floor, and those below the publisher's first range, which nobody
+// has passed yet.
+
 // revisit goes back from the newest ad over ads this node has taken on as part
 // of the publisher's chain, and has those that are wished applied again, at the
 // positions they have. It goes from new to old and leaves out what a newer
@@ -61,7 +66,7 @@ func (s *session) dueRevisit() (*revisit, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if !ok || wish.Walked || ((wish.Skipped || wish.Fill) && !st.Takes(s.publisher)) {
 		s.w.revisit = nil
 		return nil, nil
 	}
@@ -115,7 +120,8 @@ func (rv *revisit) run(ctx context.Context, s *session) error {
 // step looks at one ad; done: there is none left.
 func (rv *revisit) step(ctx context.Context, s *session) (done bool, err error) {
 	all := rv.wish.All && (rv.wish.Depth == 0 || rv.n < rv.wish.Depth)
-	if !rv.next.Defined() || (!all && len(rv.wanted) == 0) {
+	floor := rv.wish.Skipped && rv.above > rv.wish.Floor.Pos+1
+	if !rv.next.Defined() || (!all && len(rv.wanted) == 0 && !floor && !rv.wish.Fill) {
 		return true, nil
 	}
 	if rv.n == maxRevisitAds || len(rv.removed) > maxRevisitRemoved {
@@ -125,28 +131,53 @@ func (rv *revisit) step(ctx context.Context, s *session) (done bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	if !ok {
+	if !ok && !rv.wish.Fill {
 		return true, nil
 	}
 	// An ad in the chains of two publishers has its place in the other's on
 	// record. In this one it is right below the ad before: walks number so.
 	pos := rv.above - 1
-	if st.Publisher == s.publisher {
+	if ok && st.Publisher == s.publisher {
 		pos = st.Pos
 	}
+	if rv.wish.Fill && rv.next == rv.wish.Top.Ad {
+		pos = rv.wish.Top.Pos
+	}
 	if pos == 0 {
-		return true, nil
+		return !rv.wish.Fill, rv.noRoom()
 	}
 	ad, _, err := s.loadAd(ctx, rv.next)
 	if err != nil {
 		return false, err
 	}
-	if err := rv.look(s, store.AdRef{Ad: rv.next, Prev: ad.PreviousID, Pos: pos}, ad, all); err != nil {
+	if err := rv.look(s, store.AdRef{Ad: rv.next, Prev: ad.PreviousID, Pos: pos}, ad, all || rv.missing(st, ok, pos, s.publisher)); err != nil {
 		return false, err
 	}
 	rv.next, rv.above = ad.PreviousID, pos
 	rv.n++
 	return false, nil
+}
+
+// missing tells whether an ad is one of those a wish that bears on marks is
+// about.
+func (rv *revisit) missing(st store.AdState, known bool, pos store.Position, publisher peer.ID) bool {
+	switch {
+	case rv.wish.Skipped && pos > rv.wish.Floor.Pos && known && st.Verdict == store.SkippedFrozen:
+		return true
+	case !rv.wish.Fill || pos > rv.wish.Top.Pos:
+		return false
+	case known && st.Publisher == publisher:
+		return st.Verdict != store.Applied && st.Verdict != store.Superseded && st.Verdict != store.Rejected
+	}
+	return true
+}
+
+// noRoom ends the filling of a chain with more ads than there are positions.
+func (rv *revisit) noRoom() error {
+	if rv.wish.Fill {
+		return fmt.Errorf("%w: no positions are left below", errTooLong)
+	}
+	return nil
 }
 
 // look decides about one ad.
@@ -176,7 +207,7 @@ func (rv *revisit) look(s *session, ref store.AdRef, ad *schema.Advertisement, a
 
 // note has the ads looked at applied again.
 func (rv *revisit) note(s *session) error {
-	if err := s.again(rv.again, false); err != nil {
+	if err := s.again(rv.again, rv.wish.Fill || rv.wish.Skipped); err != nil {
 		return err
 	}
 	rv.again = rv.again[:0]
@@ -203,10 +234,15 @@ func (rv *revisit) end(s *session, err error) error {
 	if nerr := rv.note(s); nerr != nil {
 		return nerr
 	}
+	givenUp := err != nil
 	for ad := range rv.wanted {
 		err = errors.Join(err, fmt.Errorf("requeue %s: %w", ad, ErrNotInChain))
 	}
-	if derr := s.i.cfg.Store.DropRevisit(s.publisher, rv.wish.Number); derr != nil {
+	ended := s.i.cfg.Store.RevisitWalked
+	if givenUp {
+		ended = s.i.cfg.Store.RevisitGivenUp
+	}
+	if derr := ended(s.publisher, rv.wish.Number); derr != nil {
 		return derr
 	}
 	s.w.revisit = nil

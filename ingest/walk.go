@@ -63,18 +63,10 @@ func (s *session) forgetHeads() error {
 	return err
 }
 
-// top is the highest position in use: that of the newest ad, or of a gap above.
+// top is the highest position in use: that of the newest ad, or of a gap above;
+// or of what was forgotten.
 func (s *session) top() (store.Position, error) {
-	newest, _, err := s.i.cfg.Store.Newest(s.publisher)
-	if err != nil {
-		return 0, err
-	}
-	scans, err := s.i.cfg.Store.Scans(s.publisher)
-	top := newest.Pos
-	if len(scans) > 0 {
-		top = max(top, scans[0].Pos)
-	}
-	return top, err
+	return s.i.cfg.Store.Top(s.publisher)
 }
 
 // walk is one walk back along a chain, from a place to a known ad or the

@@ -114,7 +114,7 @@ func (w *AdWriter) put(mhs []multihash.Multihash) error {
 func (w *AdWriter) whileThawed(fn func() error) error {
 	w.s.latch.RLock()
 	defer w.s.latch.RUnlock()
-	if w.s.latched {
+	if w.s.latched || w.s.held[w.ad.Publisher] {
 		return ErrFrozen
 	}
 	return fn()
@@ -130,6 +130,9 @@ func (w *AdWriter) prepare(mhs int) error {
 		return err
 	}
 	_, err := w.s.update(func(t *tx) (err error) {
+		if err := t.checkEpoch(w.ad); err != nil {
+			return err
+		}
 		w.id, w.min, err = t.joinGeneration(w.ad)
 		return err
 	})
@@ -179,7 +182,7 @@ func (w *AdWriter) Verdict() Verdict { return w.verdict }
 func (w *AdWriter) check(e Effect) error {
 	switch e.Verdict {
 	case Applied:
-	case Superseded, Rejected:
+	case Superseded, Rejected, MarkedDone:
 		if e.Kind != EffectNone {
 			return fmt.Errorf("verdict %s with an effect: %w", e.Verdict, ErrInvalid)
 		}
@@ -209,6 +212,9 @@ func (w *AdWriter) check(e Effect) error {
 func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	now := time.Now()
 	ad := w.ad
+	if err := t.checkEpoch(ad); err != nil {
+		return err
+	}
 	c := &change{tx: t, ad: ad, again: ad.Pos <= t.peek(ad.Publisher).mark.Pos}
 	if err := c.loadRecord(); err != nil {
 		return err
@@ -229,7 +235,14 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	if err != nil {
 		return err
 	}
+	prior.forget(t, ad.Publisher, pub)
 	c.counted = ok && prior.verdict == Applied && prior.publisher == pub || others && known
+	if e.Kind == EffectContent && w.puts > 0 {
+		t.progress(ad.Publisher).mhs += w.puts
+	}
+	if err := t.dropElsewhere(ad.Publisher, ad.Ad); err != nil {
+		return err
+	}
 	if e.HeldOnly || e.Verdict == SkippedFrozen {
 		if e, err = c.onlyHeld(e); err != nil {
 			return err

@@ -1,94 +1,137 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-func (s *Store) loadAssignments() error {
-	return scanPrefix(s.db, []byte{prefixAssignment}, func(k, v []byte) error {
-		id, err := parsePeerKey(prefixAssignment, k)
-		if err != nil {
-			return err
-		}
-		row, err := decodeAssignment(v)
-		s.assignments[id] = Assignment{Publisher: id, Continued: row.continued, Time: row.time}
-		return err
-	})
-}
-
-// Assignments returns all assignments, in no order.
-func (s *Store) Assignments() []Assignment {
-	s.view.RLock()
-	defer s.view.RUnlock()
-	as := make([]Assignment, 0, len(s.assignments))
-	for _, a := range s.assignments {
-		as = append(as, a)
-	}
-	return as
-}
-
-// Assign stores an assignment, replacing one of the same publisher. It is on
-// disk when Assign returns nil.
+// Assign makes the store own a publisher, as Open does, or, if Continued is
+// given, as TakeOver does without a mark. It is on disk when Assign returns nil.
 func (s *Store) Assign(a Assignment) error {
 	return s.AssignWithMark(a, nil, nil)
 }
 
-// AssignWithMark stores an assignment together with where to go on (see
-// SetMark) and what is known of the publisher's providers (see
-// RegisterProvider): after a crash all of it is there or nothing. It is on
-// disk when AssignWithMark returns nil. mark may be nil.
+// AssignWithMark stores an assignment together with where to go on and what is
+// known of the publisher's providers: see TakeOver. It is on disk when
+// AssignWithMark returns nil. mark may be nil.
 func (s *Store) AssignWithMark(a Assignment, mark *AdRef, provs []Provider) error {
-	if err := s.enterWrite(); err != nil {
-		return err
+	if mark == nil && len(provs) == 0 && a.Continued == "" {
+		return s.Open([]peer.ID{a.Publisher}, a.Time)[0]
 	}
-	defer s.exit()
-	if err := checkPeer("publisher", a.Publisher); err != nil {
-		return err
-	}
-	if len(a.Continued) > maxPeerBytes {
-		return checkPeer("frozen indexer", a.Continued)
-	}
+	o := Takeover{Publisher: a.Publisher, From: a.Continued, Time: a.Time, Providers: provs}
 	if mark != nil {
-		if err := checkMark(a.Publisher, *mark); err != nil {
-			return err
-		}
+		o.Mark = *mark
 	}
-	for _, p := range provs {
-		if err := checkProvider(p); err != nil {
-			return err
-		}
-	}
-	s.admin.Lock()
-	defer s.admin.Unlock()
-	_, err := s.update(func(t *tx) error {
-		if mark != nil {
-			if err := t.setMark(a.Publisher, *mark); err != nil {
-				return err
-			}
-		}
-		for _, p := range provs {
-			if err := t.registerProvider(p); err != nil {
-				return err
-			}
-		}
-		return t.set(peerKey(prefixAssignment, a.Publisher), assignmentRow{a.Continued, a.Time}.encode())
-	})
-	if err != nil {
-		return fmt.Errorf("assign %s: %w", a.Publisher, err)
-	}
-	if err := s.syncWrites("assign"); err != nil {
-		return err
-	}
-	s.view.Lock()
-	s.assignments[a.Publisher] = a
-	s.view.Unlock()
-	return nil
+	return s.TakeOver([]Takeover{o})[0]
 }
 
-// Unassign removes an assignment; that is on disk when it returns nil. What is
-// stored of the publisher stays. It is no error if there is none.
+// Open makes the store the owner of publishers: of those it holds, of those it
+// owned before, and of new ones. What was skipped of a publisher since it was
+// closed is applied after all (Revisit). Errors are by publisher: ErrFrozen. All
+// whose error is nil are on disk. It can be repeated.
+func (s *Store) Open(publishers []peer.ID, at time.Time) []error {
+	return s.changeRoles("open", publishers, func(t *tx, n int) (Assignment, error) {
+		return t.open(publishers[n], at)
+	})
+}
+
+func (t *tx) open(pub peer.ID, at time.Time) (Assignment, error) {
+	a, known := t.s.assignments[pub]
+	switch {
+	case a.Role == RoleOwner:
+		return a, errStop
+	case !known:
+		a = Assignment{Publisher: pub}.withRange(Range{}, 0)
+	case !a.open():
+		if n := len(a.Ranges); n > 0 && a.Ranges[n-1].To.Equals(a.stop.Ad) {
+			a = a.reopened()
+		} else {
+			a = a.withRange(Range{From: a.stop.Ad}, a.stop.Pos)
+		}
+		if err := t.redoAbove(pub, a.stop); err != nil {
+			return a, err
+		}
+	}
+	a.Role, a.Time, a.stop, a.applied = RoleOwner, at, Stand{}, nil
+	return a, t.setAssignment(a)
+}
+
+// reopened is the assignment with a last range that grows again.
+func (a Assignment) reopened() Assignment {
+	last := a.Ranges[len(a.Ranges)-1]
+	a.Ranges = append(a.Ranges[:len(a.Ranges)-1:len(a.Ranges)-1], Range{From: last.From})
+	return a
+}
+
+// changeRoles makes one change for each publisher, all of them durable at the
+// end. change returns errStop if there is nothing to change.
+func (s *Store) changeRoles(what string, publishers []peer.ID, change func(t *tx, n int) (Assignment, error)) []error {
+	errs := make([]error, len(publishers))
+	all := func(err error) []error {
+		for n := range errs {
+			errs[n] = errors.Join(errs[n], err)
+		}
+		return errs
+	}
+	if err := s.enterWrite(); err != nil {
+		return all(err)
+	}
+	defer s.exit()
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.frozen.Load() {
+		return all(ErrFrozen)
+	}
+	var done []Assignment
+	for n, pub := range publishers {
+		if errs[n] = checkPeer("publisher", pub); errs[n] != nil {
+			continue
+		}
+		var a Assignment
+		_, err := s.update(func(t *tx) (err error) {
+			a, err = change(t, n)
+			return err
+		})
+		switch {
+		case err == nil:
+			done = append(done, a)
+		case !errors.Is(err, errStop):
+			errs[n] = fmt.Errorf("%s %s: %w", what, pub, err)
+		}
+	}
+	if len(done) == 0 {
+		return errs
+	}
+	if err := s.syncWrites(what); err != nil {
+		return all(err)
+	}
+	s.showRoles(done)
+	return errs
+}
+
+// showRoles makes roles that are on disk known. Of publishers that are owned
+// content is taken.
+func (s *Store) showRoles(as []Assignment) {
+	s.latch.Lock()
+	defer s.latch.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view.Lock()
+	defer s.view.Unlock()
+	for _, a := range as {
+		s.assignments[a.Publisher] = a
+		if a.Role != RoleHolder {
+			delete(s.held, a.Publisher)
+		}
+	}
+}
+
+// Unassign ends that a publisher is owned or held; that is on disk when it
+// returns nil. What is stored of the publisher stays, and is known when it is
+// assigned again. It is no error if there is none.
 func (s *Store) Unassign(publisher peer.ID) error {
 	if err := s.enterWrite(); err != nil {
 		return err
@@ -99,23 +142,23 @@ func (s *Store) Unassign(publisher peer.ID) error {
 	}
 	s.admin.Lock()
 	defer s.admin.Unlock()
-	_, err := s.update(func(t *tx) error { return t.delete(peerKey(prefixAssignment, publisher)) })
+	var a Assignment
+	_, err := s.update(func(t *tx) error {
+		if a = s.assignments[publisher]; a.Role != RoleOwner && a.Role != RoleHolder {
+			return errStop
+		}
+		a.Role, a.Time = roleLeft, time.Now()
+		return t.setAssignment(a)
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("unassign %s: %w", publisher, err)
 	}
 	if err := s.syncWrites("unassign"); err != nil {
 		return err
 	}
-	s.view.Lock()
-	delete(s.assignments, publisher)
-	s.view.Unlock()
+	s.showRoles([]Assignment{a})
 	return nil
-}
-
-// Assignment returns the assignment of one publisher, or false.
-func (s *Store) Assignment(publisher peer.ID) (Assignment, bool) {
-	s.view.RLock()
-	defer s.view.RUnlock()
-	a, ok := s.assignments[publisher]
-	return a, ok
 }

@@ -125,6 +125,9 @@ func (s *Store) AddAgain(publisher peer.ID, ads []AdRef, setPending bool) error 
 func (t *tx) addAgain(pub peer.ID, ads []AdRef, setPending bool) error {
 	w := t.progress(pub)
 	for _, ad := range ads {
+		if ad.Pos <= w.epoch {
+			continue
+		}
 		if pending, err := t.has(peerPosKey(prefixPending, pub, ad.Pos)); err != nil {
 			return err
 		} else if pending {
@@ -190,7 +193,10 @@ func (s *Store) DropAgain(publisher peer.ID) error {
 		w := t.progress(publisher)
 		w.notAgain(w.again)
 		all := peerKey(prefixAgain, publisher)
-		return t.b.DeleteRange(all, keyEnd(all), nil)
+		if err := t.b.DeleteRange(all, keyEnd(all), nil); err != nil {
+			return err
+		}
+		return t.settle(publisher)
 	})
 	if err != nil {
 		return fmt.Errorf("forget ads of %s to be applied again: %w", publisher, err)
@@ -208,6 +214,12 @@ func (t *tx) dropAgain(pub peer.ID, pos Position) error {
 	if err != nil || !ok {
 		return err
 	}
-	t.progress(pub).notAgain(1)
-	return t.delete(key)
+	if err := t.delete(key); err != nil {
+		return err
+	}
+	w := t.progress(pub)
+	if w.notAgain(1); w.again > 0 {
+		return nil
+	}
+	return t.settle(pub)
 }

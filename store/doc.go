@@ -59,7 +59,7 @@
 //	changes ─┤                      ├─► rows      a Pebble database without a log
 //	Puts ────┘                      └─► postings  keyed hash → record IDs
 //
-// The directory holds FORMAT, one line "signpost-store 5\n": the number of the
+// The directory holds FORMAT, one line "signpost-store 6\n": the number of the
 // layout, written before anything else is made; and rows/, postings/ and log/.
 // A directory with a higher number is refused untouched, as is one made with
 // another Config.Secret, which keys the hashes.

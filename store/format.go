@@ -23,10 +23,11 @@ import (
 //	3  records and ledger entries under numbers and hashes
 //	4  walks, troubles, ads to be applied again, announced heads; else as 3
 //	5  depths of walks, wishes to look at ads again; else as 4
+//	6  roles, ranges, heights, ads held elsewhere; else as 5
 //
-// A directory of format 3 or 4 is one of format 5 without any of these: Open
-// changes the number and nothing else.
-const FormatNumber = 5
+// A directory of format 3 to 5 is one of format 6 without any of these: Open
+// changes the number, and gives assignments their role and ranges.
+const FormatNumber = 6
 
 // oldestFormat is the lowest number that is taken.
 const oldestFormat = 3

@@ -50,9 +50,9 @@ func TestNewerFormatIsRefusedAndLeftAlone(t *testing.T) {
 	if err := openTest(t, fs).Close(); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, fs, "data/FORMAT", "signpost-store 6\n")
+	writeFile(t, fs, "data/FORMAT", "signpost-store 7\n")
 	before := contents(t, fs, "data")
-	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 6") {
+	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 7") {
 		t.Errorf("open: %v, want ErrNewerFormat that names the format", err)
 	}
 	if after := contents(t, fs, "data"); !maps.Equal(before, after) {

@@ -14,7 +14,7 @@ import (
 // sort by them; "hash12" is keyHash. Values are in rows.go.
 const (
 	prefixAbove      = 'a' // a peer pos8           ad above the mark that is done, by publisher
-	prefixAssignment = 'c' // c peer                assignment, by publisher
+	prefixAssignment = 'c' // c peer                role and ranges, by publisher
 	prefixGeneration = 'd' // d id8 num4 pos8       generation of a record besides its own, by publisher and first position
 	prefixPublisher  = 'e' // e peer                publisher's addresses, last error, frozen mark
 	prefixProvider   = 'g' // g peer                registry entry, by provider
@@ -24,6 +24,7 @@ const (
 	prefixContext    = 'k' // k num4 hash12         record ID of (provider, context)
 	prefixLedger     = 'l' // l hash12              what became of an advertisement, by its CID
 	prefixProgress   = 'm' // m peer                contiguous mark and counts, by publisher
+	prefixElsewhere  = 'E' // E peer hash12         ad whose content another indexer has, by publisher and CID
 	prefixAgain      = 'o' // o peer pos8           ad to be applied although it has a verdict, by publisher
 	prefixNumber     = 'p' // p peer                number of a peer
 	prefixPeer       = 'q' // q num4                peer of a number

@@ -9,7 +9,7 @@ import (
 )
 
 // The frozen latch is one row. While it is set no content is taken; each
-// publisher's row holds the contiguous mark it had when the latch fell, in
+// publisher's row holds the contiguous mark it had when the latch fell (Stand), in
 // the same atomic batch, so the marks and the latch are there together or not
 // at all.
 
@@ -105,9 +105,12 @@ func (s *Store) writeLatch(at time.Time, why string) error {
 	_, err := s.update(func(t *tx) error {
 		t.after(func() { s.frozenTime, s.frozenWhy = at, why })
 		for id, p := range s.publishers {
-			if err := t.setFrozenAt(id, p, p.progress.mark); err != nil {
+			if err := t.setFrozenAt(id, p, t.stand(id)); err != nil {
 				return err
 			}
+		}
+		if err := t.rewalk(); err != nil {
+			return err
 		}
 		if err := t.setOrDelete([]byte(keyWhy), why != "", appendString(nil, why)); err != nil {
 			return err
@@ -120,17 +123,18 @@ func (s *Store) writeLatch(at time.Time, why string) error {
 	return nil
 }
 
-func (t *tx) setFrozenAt(id peer.ID, p *publisher, mark AdRef) error {
-	if p.info.frozenAt == mark.Ad {
+func (t *tx) setFrozenAt(id peer.ID, p *publisher, at Stand) error {
+	info := p.info
+	info.frozenAt, info.frozenPos, info.frozenHeight = at.Ad, at.Pos, at.Height
+	if p.info.frozenAt == info.frozenAt && p.info.frozenPos == info.frozenPos && p.info.frozenHeight == info.frozenHeight {
 		return nil
 	}
-	info := p.info
-	info.frozenAt = mark.Ad
 	return t.setInfo(id, info)
 }
 
-// Unfreeze takes the latch and every FrozenAt away; when it returns nil, that
-// is on disk.
+// Unfreeze takes the latch and every FrozenAt away, and has what was skipped
+// meanwhile applied after all (Revisit), but of publishers that were closed;
+// when it returns nil, that is on disk.
 func (s *Store) Unfreeze() error {
 	if err := s.enterWrite(); err != nil {
 		return err
@@ -143,7 +147,10 @@ func (s *Store) Unfreeze() error {
 	}
 	_, err := s.update(func(t *tx) error {
 		for id, p := range s.publishers {
-			if err := t.setFrozenAt(id, p, AdRef{}); err != nil {
+			if err := t.redoFrozen(id, p); err != nil {
+				return err
+			}
+			if err := t.setFrozenAt(id, p, Stand{}); err != nil {
 				return err
 			}
 		}

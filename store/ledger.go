@@ -28,12 +28,13 @@ func (t *tx) ledgerIfUnknown(pub peer.ID, ad AdRef, v Verdict) error {
 	if err != nil {
 		return err
 	}
-	if ok && (w.verdict != Pending || v == Pending) {
-		return nil
-	}
 	n, err := t.makeNumber(pub)
 	if err != nil {
 		return err
+	}
+	w.forget(t, pub, n)
+	if ok && w.verdict != 0 && (w.verdict != Pending || v == Pending) {
+		return nil
 	}
 	return t.setLedger(ad.Ad, ledgerRow{publisher: n, pos: ad.Pos, verdict: v, time: time.Now()})
 }
@@ -79,8 +80,12 @@ func (s *Store) readAdState(r pebble.Reader, ad cid.Cid) (AdState, bool, error) 
 	}
 	st := AdState{Publisher: publisher, Pos: w.pos, Verdict: w.verdict, Reason: w.reason, Time: w.time}
 	s.view.RLock()
-	again := s.publisher(publisher).progress.again > 0
+	p := s.publisher(publisher).progress
+	again, forgotten := p.again > 0, w.pos <= p.epoch
 	s.view.RUnlock()
+	if forgotten {
+		return AdState{}, false, nil
+	}
 	if st.Verdict != Pending && !again {
 		return st, true, nil
 	}
@@ -98,6 +103,14 @@ func (s *Store) readAdState(r pebble.Reader, ad cid.Cid) (AdState, bool, error) 
 		st, err = markedDone(r, st, ad)
 	}
 	return st, err == nil, err
+}
+
+// forget makes an entry of pub that is older than what is known of it one that
+// says nothing.
+func (w *ledgerRow) forget(t *tx, pub peer.ID, number uint32) {
+	if w.publisher == number && w.pos <= t.peek(pub).epoch {
+		w.verdict = 0
+	}
 }
 
 // markedDone makes the state of an ad whose row says pending, and that nothing

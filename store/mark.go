@@ -71,6 +71,7 @@ func (t *tx) done(pub peer.ID, ad AdRef, now time.Time) (before bool, err error)
 		return false, err
 	}
 	if next {
+		w.height++
 		return false, t.moveMark(pub, ad, now)
 	}
 	key := peerPosKey(prefixPending, pub, ad.Pos)
@@ -139,6 +140,7 @@ func (t *tx) follow(pub peer.ID, from Position) error {
 				return errStop
 			}
 			w.mark = ref
+			w.height++
 		}
 		passed.add(k)
 		return nil
@@ -283,10 +285,13 @@ func checkMark(publisher peer.ID, mark AdRef) error {
 }
 
 func (t *tx) setMark(pub peer.ID, mark AdRef) error {
+	w := t.progress(pub)
 	if !mark.Ad.Defined() {
-		w := t.progress(pub)
-		w.mark, w.markTime = AdRef{}, time.Time{}
+		w.mark, w.markTime, w.height = AdRef{}, time.Time{}, 0
 		return nil
+	}
+	if mark.Pos > w.mark.Pos {
+		w.height++ // what lies between is not counted: nobody has seen it
 	}
 	if err := t.moveMark(pub, mark, time.Now()); err != nil {
 		return err

@@ -6,6 +6,38 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
+// Top returns the highest position in use of a publisher, or used before.
+func (s *Store) Top(publisher peer.ID) (top Position, err error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.exit()
+	err = s.look(func(t *tx) error {
+		top, err = t.top(publisher)
+		return err
+	})
+	return top, err
+}
+
+func (t *tx) top(pub peer.ID) (Position, error) {
+	w := t.peek(pub)
+	top := max(w.mark.Pos, w.epoch)
+	for _, prefix := range []byte{prefixAbove, prefixPending, prefixScan, prefixAgain} {
+		err := scanBack(t.b, peerPosKey(prefix, pub, top+1), keyEnd(peerKey(prefix, pub)), func(k, _ []byte) error {
+			_, pos, err := parsePeerPosKey(prefix, k)
+			top = max(top, pos)
+			if err == nil {
+				err = errStop
+			}
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("highest position of %s: %w", pub, err)
+		}
+	}
+	return top, nil
+}
+
 // Newest returns the ad with the highest position known of a publisher: the
 // mark, an ad done above it, or one that is pending; false if there is none.
 func (s *Store) Newest(publisher peer.ID) (AdRef, bool, error) {

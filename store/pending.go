@@ -38,7 +38,7 @@ func (s *Store) AddPending(publisher peer.ID, ads []AdRef) error {
 func (t *tx) addPending(pub peer.ID, ads []AdRef) error {
 	w := t.progress(pub)
 	for _, ad := range ads {
-		if ad.Pos <= w.mark.Pos {
+		if ad.Pos <= max(w.mark.Pos, w.epoch) {
 			continue
 		}
 		if done, err := t.isAbove(pub, ad); err != nil {

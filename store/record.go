@@ -382,10 +382,14 @@ func (c *change) setRecord() (err error) {
 // again needs to know of all removals above it.
 func (t *tx) passed(p peer.ID) Position {
 	w := t.peek(p)
-	if w.again > 0 && w.againFrom <= w.mark.Pos {
-		return w.againFrom - 1
+	passed := w.mark.Pos
+	if w.again > 0 {
+		passed = min(passed, w.againFrom-1)
 	}
-	return w.mark.Pos
+	if r, ok := t.s.redo[p]; ok { // more may be noted
+		passed = min(passed, r.floor())
+	}
+	return passed
 }
 
 // tombstones remembers for rows that hold nothing but positions when they can

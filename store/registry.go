@@ -111,23 +111,28 @@ func (s *Store) RegisterProvider(p Provider) error {
 	if err := checkProvider(p); err != nil {
 		return err
 	}
-	if _, err := s.update(func(t *tx) error { return t.registerProvider(p) }); err != nil {
+	if _, err := s.update(func(t *tx) error { return t.registerProvider(p, 0) }); err != nil {
 		return fmt.Errorf("register provider %s: %w", p.ID, err)
 	}
 	return nil
 }
 
-func (t *tx) registerProvider(p Provider) error {
+// registerProvider registers what was so at a position of the publisher's chain:
+// older ads of it change nothing.
+func (t *tx) registerProvider(p Provider, at Position) error {
+	if p.Publisher == "" {
+		at = 0
+	}
 	key := peerKey(prefixProvider, p.ID)
 	w, ok, err := getRow(t.b, key, decodeProvider)
 	if err != nil {
 		return err
 	}
 	if !ok || !w.lastAdTime.After(p.LastAdTime) {
-		w.last.publisher, w.last.pos = p.Publisher, 0
+		w.last.publisher, w.last.pos = p.Publisher, at
 		w.lastAd, w.lastAdTime = p.LastAd, p.LastAdTime
 		if len(p.Addrs) > 0 {
-			w.addrsFrom.publisher, w.addrsFrom.pos = p.Publisher, 0
+			w.addrsFrom.publisher, w.addrsFrom.pos = p.Publisher, at
 			w.addrs = p.Addrs
 		}
 		if err := t.set(key, w.encode()); err != nil {
@@ -152,7 +157,7 @@ func (t *tx) registerProvider(p Provider) error {
 		if known || !set.held() {
 			continue
 		}
-		row := extendedRow{register: register{publisher: p.Publisher}, set: set.ExtendedSet}
+		row := extendedRow{register: register{publisher: p.Publisher, pos: at}, set: set.ExtendedSet}
 		if err := t.set(key, row.encode()); err != nil {
 			return err
 		}

@@ -21,6 +21,17 @@ type Revisit struct {
 	Depth int
 	// Ads were rejected and are to be applied after all.
 	Ads []cid.Cid
+	// Skipped asks for what was skipped above Floor, while the store was frozen or
+	// the publisher closed. Until that is done the publisher stands at Floor.
+	Skipped bool
+	Floor   Stand
+	// Fill asks for everything at or below Top that is not here, down to the
+	// genesis: see Backfill.
+	Fill bool
+	Top  AdRef
+	// Walked says that the way back is over: all that is wished is noted to be
+	// applied again.
+	Walked bool
 	// Number tells one wish of a publisher from the next; the store sets it.
 	Number uint64
 }
@@ -41,11 +52,18 @@ func (w *Revisit) merge(newer Revisit) {
 			w.Ads = append(w.Ads, ad)
 		}
 	}
+	if newer.Skipped && (!w.Skipped || newer.Floor.Pos < w.Floor.Pos) {
+		w.Skipped, w.Floor = true, newer.Floor
+	}
+	if newer.Fill {
+		w.Fill, w.Top = true, newer.Top
+	}
+	w.Walked = false
 	w.Number++
 }
 
 func (w Revisit) check() error {
-	if w.Depth < 0 || (!w.All && len(w.Ads) == 0) {
+	if w.Depth < 0 || w.empty() || (w.Fill && !w.Top.Ad.Defined()) {
 		return fmt.Errorf("revisit of nothing: %w", ErrInvalid)
 	}
 	if len(w.Ads) > MaxRevisitAds {
@@ -59,27 +77,56 @@ func (w Revisit) check() error {
 	return nil
 }
 
-func (w Revisit) encode() []byte {
-	b := []byte{0}
-	if w.All {
-		b[0] = 1
+func (w Revisit) empty() bool { return !w.All && len(w.Ads) == 0 && !w.Skipped && !w.Fill }
+
+// Bits of the first byte of a wish's row.
+const (
+	revisitAll = 1 << iota
+	revisitSkipped
+	revisitFill
+	revisitWalked
+)
+
+func (w Revisit) flags() (f byte) {
+	for bit, set := range map[byte]bool{revisitAll: w.All, revisitSkipped: w.Skipped, revisitFill: w.Fill, revisitWalked: w.Walked} {
+		if set {
+			f |= bit
+		}
 	}
+	return f
+}
+
+func (w Revisit) encode() []byte {
+	b := []byte{w.flags()}
 	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(w.Depth)), w.Number)
 	b = binary.AppendUvarint(b, uint64(len(w.Ads)))
 	for _, ad := range w.Ads {
 		b = appendCID(b, ad)
+	}
+	if w.Skipped {
+		b = w.Floor.append(b)
+	}
+	if w.Fill {
+		b = appendPos(appendCID(b, w.Top.Ad), w.Top.Pos)
 	}
 	return b
 }
 
 func decodeRevisit(b []byte) (Revisit, error) {
 	r := &reader{b: b}
-	all := r.byte()
-	w := Revisit{All: all == 1, Depth: int(r.uvarint()), Number: r.uvarint()}
+	f := r.byte()
+	w := Revisit{All: f&revisitAll != 0, Skipped: f&revisitSkipped != 0, Fill: f&revisitFill != 0, Walked: f&revisitWalked != 0,
+		Depth: int(r.uvarint()), Number: r.uvarint()}
 	for range r.count(1) {
 		w.Ads = append(w.Ads, r.cid())
 	}
-	if all > 1 || w.check() != nil {
+	if w.Skipped {
+		w.Floor = r.stand()
+	}
+	if w.Fill {
+		w.Top = AdRef{Ad: r.cid(), Pos: r.pos()}
+	}
+	if f != w.flags() || w.check() != nil {
 		r.fail()
 	}
 	return w, r.done("revisit")
@@ -115,7 +162,7 @@ func (t *tx) addRevisit(publisher peer.ID, wish Revisit) error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	return t.set(key, w.encode())
+	return t.setRevisit(publisher, w)
 }
 
 // Revisit returns what is wished of a publisher, if anything.
@@ -161,7 +208,7 @@ func (s *Store) DropRevisit(publisher peer.ID, number uint64) error {
 		if err != nil || !ok || w.Number != number {
 			return err
 		}
-		return t.delete(key)
+		return t.setRevisit(publisher, Revisit{})
 	})
 	if err != nil {
 		return fmt.Errorf("end looking again at %s: %w", publisher, err)

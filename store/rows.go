@@ -43,6 +43,12 @@ type progressRow struct {
 	scans    uint64 // rows under prefixScan
 	// againFrom is at or below the lowest of the again rows; 0 if there are none.
 	againFrom Position
+	// height counts the ads at or below the mark, those of indexers gone on from
+	// included; mhs the multihashes put here by committed ads.
+	height, mhs uint64
+	// epoch is the highest position of what was forgotten: what is left of it in
+	// the ledger is not known any more.
+	epoch Position
 }
 
 func (w progressRow) encode() []byte {
@@ -53,11 +59,25 @@ func (w progressRow) encode() []byte {
 	b = binary.AppendUvarint(b, w.above)
 	b = binary.AppendUvarint(b, w.pending)
 	b = binary.AppendUvarint(b, w.tombs)
-	if w.again == 0 && w.scans == 0 {
+	if !w.unsettled() && !w.counted() {
 		return b
 	}
 	b = binary.AppendUvarint(binary.AppendUvarint(b, w.again), w.scans)
-	return appendPos(b, w.againFrom)
+	b = appendPos(b, w.againFrom)
+	if !w.counted() {
+		return b
+	}
+	b = binary.AppendUvarint(binary.AppendUvarint(b, w.height), w.mhs)
+	return appendPos(b, w.epoch)
+}
+
+func (w progressRow) unsettled() bool { return w.again != 0 || w.scans != 0 }
+
+func (w progressRow) counted() bool { return w.height != 0 || w.mhs != 0 || w.epoch != 0 }
+
+// chain tells whether anything is known of the publisher's chain.
+func (w progressRow) chain() bool {
+	return w.mark.Ad.Defined() || w.above > 0 || w.pending > 0 || w.scans > 0
 }
 
 // isAgain counts another ad to be applied again.
@@ -81,7 +101,15 @@ func decodeProgress(b []byte) (progressRow, error) {
 		above: r.uvarint(), pending: r.uvarint(), tombs: r.uvarint()}
 	if len(r.b) > 0 {
 		w.again, w.scans, w.againFrom = r.uvarint(), r.uvarint(), r.pos()
-		if (w.again == 0 && w.scans == 0) || (w.again == 0) != (w.againFrom == 0) {
+		if len(r.b) > 0 {
+			w.height, w.mhs, w.epoch = r.uvarint(), r.uvarint(), r.pos()
+			if !w.counted() {
+				r.fail()
+			}
+		} else if !w.unsettled() {
+			r.fail()
+		}
+		if (w.again == 0) != (w.againFrom == 0) {
 			r.fail()
 		}
 	}
@@ -97,18 +125,31 @@ type publisherRow struct {
 	lastError     string
 	lastErrorTime time.Time
 	frozenAt      cid.Cid // mark when the latch fell; meaningful only while frozen
+	// frozenPos and frozenHeight are the mark's; 0 if a store of format 5 froze.
+	frozenPos    Position
+	frozenHeight uint64
 }
 
 func (w publisherRow) encode() []byte {
 	b := appendStrings(nil, w.addrs)
 	b = appendString(b, w.lastError)
 	b = appendTime(b, w.lastErrorTime)
-	return appendCID(b, w.frozenAt)
+	b = appendCID(b, w.frozenAt)
+	if w.frozenPos == 0 {
+		return b
+	}
+	return binary.AppendUvarint(appendPos(b, w.frozenPos), w.frozenHeight)
 }
 
 func decodePublisher(b []byte) (publisherRow, error) {
 	r := &reader{b: b}
 	w := publisherRow{addrs: r.strings(), lastError: r.string(), lastErrorTime: r.time(), frozenAt: r.cid()}
+	if len(r.b) > 0 {
+		w.frozenPos, w.frozenHeight = r.pos(), r.uvarint()
+		if w.frozenPos == 0 || !w.frozenAt.Defined() {
+			r.fail()
+		}
+	}
 	return w, r.done("publisher")
 }
 
@@ -529,22 +570,6 @@ func decodeProvider(b []byte) (providerRow, error) {
 	w := providerRow{last: r.register(), lastAd: r.cid(), lastAdTime: r.time(),
 		addrsFrom: r.register(), addrs: r.strings()}
 	return w, r.done("provider")
-}
-
-// assignmentRow is an assignment; the publisher is in the key.
-type assignmentRow struct {
-	continued peer.ID
-	time      time.Time
-}
-
-func (w assignmentRow) encode() []byte {
-	return appendTime(appendString(nil, string(w.continued)), w.time)
-}
-
-func decodeAssignment(b []byte) (assignmentRow, error) {
-	r := &reader{b: b}
-	w := assignmentRow{continued: r.peer(), time: r.time()}
-	return w, r.done("assignment")
 }
 
 // totals are the counts behind Stats.

@@ -95,7 +95,7 @@ func (t *tx) moveScan(pub peer.ID, from Position, next *Scan) error {
 			return err
 		}
 	}
-	if next == nil || next.Pos <= t.peek(pub).mark.Pos {
+	if w := t.peek(pub); next == nil || next.Pos <= max(w.mark.Pos, w.epoch) {
 		return nil
 	}
 	key := peerPosKey(prefixScan, pub, next.Pos)

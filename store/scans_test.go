@@ -74,6 +74,7 @@ func TestMarkDropsTheWalksItPasses(t *testing.T) {
 		"mark": func(s *Store) error { return s.SetMark("pub", link(12, 11)) },
 		"handoff": func(s *Store) error {
 			mark := link(12, 11)
+			must(t, s.AddPending("pub", []AdRef{mark}))
 			return s.AssignWithMark(Assignment{Publisher: "pub"}, &mark, nil)
 		},
 	} {

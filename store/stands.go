@@ -83,8 +83,8 @@ func (t *tx) standsForOther(pub uint32, ad cid.Cid, w ledgerRow) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if w.pos <= t.peek(other).mark.Pos {
-		return true, nil
+	if p := t.peek(other); w.pos <= p.mark.Pos {
+		return w.pos > p.epoch, nil
 	}
 	return t.isAbove(other, AdRef{Ad: ad, Pos: w.pos})
 }

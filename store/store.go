@@ -90,8 +90,9 @@ type Store struct {
 	admin sync.Mutex
 
 	latch   sync.RWMutex
-	latched bool        // Put refuses
-	frozen  atomic.Bool // latched, and on disk
+	latched bool             // Put refuses
+	held    map[peer.ID]bool // Put refuses for these: their holder is this store
+	frozen  atomic.Bool      // latched, and on disk
 
 	mu     sync.Mutex
 	ids    idAllocator
@@ -122,6 +123,8 @@ type Store struct {
 	view        sync.RWMutex
 	publishers  map[peer.ID]*publisher
 	assignments map[peer.ID]Assignment
+	redo        map[peer.ID]redo // wishes that bear on marks; guarded by mu and view
+	elsewhere   map[peer.ID]int  // rows under prefixElsewhere; guarded by mu and view
 	frozenTime  time.Time
 	frozenWhy   string
 	shown       totals // as of the last change
@@ -195,6 +198,7 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
 	}
+	s.upgradeAssignments()
 	publishers, t := s.sizes()
 	cfg.Logger.Info("opened store", "dir", cfg.Dir, "publishers", publishers,
 		"records", t.records, "mhs", t.postings, "bytes", s.diskUsage(),
@@ -364,6 +368,12 @@ func (s *Store) load() (err error) {
 	if err := s.loadPublishers(); err != nil {
 		return err
 	}
+	if err := s.loadRedo(); err != nil {
+		return err
+	}
+	if err := s.loadElsewhere(); err != nil {
+		return err
+	}
 	if err := s.loadMoving(); err != nil {
 		return err
 	}
@@ -473,9 +483,12 @@ func (s *Store) onFailure(err error) {
 	s.cfg.Logger.Error("write to disk failed: lookups go on, writes when the disk is well again", "dir", s.cfg.Dir, "err", err)
 }
 
-// frozenAt is the durable contiguous mark a publisher had when the latch fell.
-// The caller holds mu or view.
+// frozenAt is the durable contiguous mark a publisher had when it was closed or
+// the latch fell. The caller holds mu or view.
 func (s *Store) frozenAt(id peer.ID) (cid.Cid, time.Time) {
+	if a := s.assignments[id]; a.Role == RoleHolder && a.stop.Ad.Defined() {
+		return a.stop.Ad, a.Time
+	}
 	if !s.frozen.Load() {
 		return cid.Undef, time.Time{}
 	}

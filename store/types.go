@@ -191,11 +191,3 @@ type Provider struct {
 	LastError      string
 	LastErrorTime  time.Time
 }
-
-// Assignment is a publisher this indexer was told to follow. Continued names
-// the frozen indexer it was taken over from, "" if none.
-type Assignment struct {
-	Publisher peer.ID
-	Continued peer.ID
-	Time      time.Time
-}

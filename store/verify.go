@@ -143,6 +143,8 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		return decodes(func(b []byte) error { _, err := decodeAnnounced(b); return err })
 	case prefixAssignment:
 		return decodes(func(b []byte) error { _, err := decodeAssignment(b); return err })
+	case prefixElsewhere:
+		return func(k, _ []byte) error { _, err := parseElsewhereKey(k); return err }
 	case prefixState:
 		return decodes(func(b []byte) error { _, err := decodeState(b); return err })
 	case prefixRevisit:

@@ -12,6 +12,8 @@
 // compaction, checks, removing a provider. [Registry] is whom a node knows and
 // takes content from: its policy, its publishers and how they are polled.
 // [Node] is the node as a whole: how loaded and how full it is, and thawing it.
+// [RoleKeeper] is what our assigner needs beyond the reference: which part of
+// which chain an indexer owns or holds, and moving that.
 //
 // Who may ask is decided where the API is served: a bearer token, or a
 // loopback listener that web pages cannot reach ([HandlerConfig],

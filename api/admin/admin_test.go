@@ -80,7 +80,7 @@ func dial(t *testing.T, ix Indexer, cfg HandlerConfig, token string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = client.Close() })
+	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
 

@@ -45,10 +45,9 @@ func NewClient(baseURL string, hc *http.Client, token string) (*Client, error) {
 	return &Client{base: base, http: hc, token: token}, nil
 }
 
-// Close lets go of idle connections. The client can still be used.
-func (c *Client) Close() error {
+// CloseIdleConnections lets go of idle connections. The client can still be used.
+func (c *Client) CloseIdleConnections() {
 	c.http.CloseIdleConnections()
-	return nil
 }
 
 // String is the base URL, without a password.

@@ -95,6 +95,7 @@ func writeError(w http.ResponseWriter, err error) (known bool) {
 type remoteError struct {
 	kind   error // may be nil
 	status *api.StatusError
+	named  bool // the answer names its kind, so it is from one of ours
 }
 
 func (e *remoteError) Error() string { return e.status.Error() }
@@ -109,7 +110,8 @@ func (e *remoteError) Unwrap() []error {
 // readError makes the error for an answer that is no success.
 func readError(resp *http.Response) error {
 	status := api.ReadStatusError(resp)
-	return &remoteError{kind: kindOf(status, resp.Header.Get(HeaderError)), status: status}
+	name := resp.Header.Get(HeaderError)
+	return &remoteError{kind: kindOf(status, name), status: status, named: name != ""}
 }
 
 // kindOf is the kind of an answer: what it says itself, or, from a reference

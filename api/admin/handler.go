@@ -49,6 +49,8 @@ type HandlerConfig struct {
 	Ingest IngestOperator
 	// Node, if not nil, is what NodePath and unfreezePath serve.
 	Node Node
+	// Roles, if not nil, is what RolesPath and the like serve.
+	Roles RoleKeeper
 	// Metrics is served at /metrics and /metrics/; nil is 404.
 	Metrics http.Handler
 	// Pprof serves Go's profiles at /debug/pprof/.
@@ -64,12 +66,17 @@ type handler struct {
 	log *slog.Logger
 }
 
-// NewHandler serves the admin API of ix.
-func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
+func newHandler(ix Indexer, cfg HandlerConfig) *handler {
 	h := &handler{ix: ix, cfg: cfg, log: cfg.Logger}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	return h
+}
+
+// NewHandler serves the admin API of ix.
+func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
+	h := newHandler(ix, cfg)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/status", h.get(h.status))
 	mux.HandleFunc("/freeze", h.do(http.MethodPut, h.freeze))
@@ -98,6 +105,9 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	if cfg.Node != nil {
 		h.routeNode(mux, cfg.Node)
 	}
+	if cfg.Roles != nil {
+		h.routeRoles(mux, cfg.Roles)
+	}
 	if cfg.Metrics != nil {
 		mux.Handle("/metrics", cfg.Metrics)
 		mux.Handle("/metrics/", cfg.Metrics)
@@ -109,7 +119,7 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	return Protect(mux, cfg.Token, cfg.Insecure)
+	return guard(limitBodies(mux), cfg.Token, cfg.Insecure)
 }
 
 // requireToken lets requests pass that carry the token. The comparison takes

@@ -1,0 +1,179 @@
+package ingest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/signpost-index/signpost/ingest/ipnisync"
+	"github.com/signpost-index/signpost/ingest/schema"
+	"github.com/signpost-index/signpost/store"
+)
+
+func (n *testNode) open(c *testChain) {
+	n.t.Helper()
+	if err := n.store.Open([]peer.ID{c.id()}, timeNow())[0]; err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *testNode) closeRole(c *testChain) store.Closed {
+	n.t.Helper()
+	closed, err := n.store.CloseRoles([]peer.ID{c.id()}, timeNow())
+	if err != nil || closed[0].Err != nil {
+		n.t.Fatal(closed, err)
+	}
+	return closed[0]
+}
+
+func (n *testNode) wantRanges(c *testChain, want ...store.Range) {
+	n.t.Helper()
+	if err := n.store.Sync(); err != nil {
+		n.t.Fatal(err)
+	}
+	st, ok, err := n.store.RoleState(c.id())
+	if err != nil || !ok || fmt.Sprint(st.Ranges) != fmt.Sprint(want) {
+		n.t.Errorf("ranges %v (%v, %v), want %v", st.Ranges, ok, err, want)
+	}
+}
+
+// TestHolderTakesNothingNewOfThatPublisherOnly: removals reach it; and once it
+// owns the publisher again, it fetches what it left out.
+func TestHolderTakesNothingNewOfThatPublisherOnly(t *testing.T) {
+	c, other := newTestChain(t), newTestChain(t)
+	n := openNode(t, vfs.NewMem(), c, other)
+	n.know(c)
+	n.open(c)
+	c.put("a", testMultihashes(t, "a", 10))
+	at := c.put("b", testMultihashes(t, "b", 10))
+	n.sync(c)
+	if got := n.closeRole(c); got.Ad != at || got.Height != 2 {
+		t.Errorf("closed at %v, height %d; want the second ad", got.Ad, got.Height)
+	}
+	entries := c.entries(testMultihashes(t, "new", 10), 1)
+	skipped := c.ad(schema.Advertisement{ContextID: []byte("new"), Metadata: bitswap, Entries: entries})
+	c.ad(schema.Advertisement{ContextID: []byte("a"), IsRm: true})
+	other.put("x", testMultihashes(t, "x", 10))
+	n.sync(c)
+	n.sync(other)
+	n.wantGone(testMultihashes(t, "a", 10))
+	n.wantFound(testMultihashes(t, "x", 10), "x")
+	if st := n.verdict(skipped); st.Verdict != store.SkippedFrozen || c.timesAsked(entries) != 0 {
+		t.Errorf("new ad is %v, its entries were asked for %d times", st.Verdict, c.timesAsked(entries))
+	}
+	n.wantRanges(c, store.Range{To: at})
+	n.open(c)
+	n.sync(c)
+	n.wantFound(testMultihashes(t, "new", 10), "new")
+	n.wantGone(testMultihashes(t, "a", 10))
+	n.wantRanges(c, store.Range{})
+	if ids, err := n.store.Revisits(); err != nil || len(ids) > 0 {
+		t.Errorf("to be looked at still: %v, %v", ids, err)
+	}
+}
+
+// TestTakenOverAdsAreNotFetchedTwice: neither those at or below the mark, nor
+// those above it that the other has.
+func TestTakenOverAdsAreNotFetchedTwice(t *testing.T) {
+	c, ads := longChain(t, 6)
+	n := openNode(t, vfs.NewMem(), c)
+	n.know(c)
+	o := store.Takeover{Publisher: c.id(), From: "source", Mark: store.AdRef{Ad: ads[2], Pos: positionStride}, Height: 3, Applied: []cid.Cid{ads[4]}}
+	if err := n.store.TakeOver([]store.Takeover{o})[0]; err != nil {
+		t.Fatal(err)
+	}
+	n.sync(c)
+	for k, ad := range ads {
+		mhs := testMultihashes(t, fmt.Sprint(k), 10)
+		if k == 3 || k == 5 {
+			n.wantFound(mhs, fmt.Sprint(k))
+			continue
+		}
+		n.wantGone(mhs)
+		if k < 3 && c.timesAsked(ad) > 0 {
+			t.Errorf("ad %d at or below the mark was asked for", k)
+		}
+	}
+	if st := n.verdict(ads[4]); st.Verdict != store.MarkedDone {
+		t.Errorf("ad that is held elsewhere is %v", st.Verdict)
+	}
+	if err := n.store.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if st, _, err := n.store.RoleState(c.id()); err != nil || st.Ad != ads[5] || st.Height != 6 {
+		t.Errorf("stands at %v, height %d, %v; want the head, 6", st.Ad, st.Height, err)
+	}
+}
+
+// TestBackfillMakesAChainWhole: what a newer removal has removed stays away, as
+// do old metadata; a kill in between does no harm; and a backfill that cannot
+// be done keeps the ranges.
+func TestBackfillMakesAChainWhole(t *testing.T) {
+	c, ads := longChain(t, 30)
+	c.put("3", testMultihashes(t, "3 too", 10))
+	mark := c.put("mark", testMultihashes(t, "mark", 10))
+	c.ad(schema.Advertisement{ContextID: []byte("7"), IsRm: true})
+	c.put("last", testMultihashes(t, "last", 10))
+	fs := vfs.NewMem()
+	n := openNode(t, fs, c)
+	n.know(c)
+	o := store.Takeover{Publisher: c.id(), From: "source", Mark: store.AdRef{Ad: mark, Pos: positionStride}, Height: 32}
+	if err := n.store.TakeOver([]store.Takeover{o})[0]; err != nil {
+		t.Fatal(err)
+	}
+	n.sync(c)
+	n.wantGone(testMultihashes(t, "mark", 10))
+	c.setFault(func(k cid.Cid, _ ipnisync.Hint) error {
+		if k == ads[10] {
+			return ipnisync.ErrNotFound
+		}
+		return nil
+	})
+	if err := n.store.Backfill(c.id()); err != nil {
+		t.Fatal(err)
+	}
+	n.notify(c, c.head)
+	n.until("the newer ads are here", func() bool { return len(n.found(testMultihashes(t, "20", 1)[0])) == 1 })
+	n.wantRanges(c, store.Range{From: mark})
+	n.close()
+
+	c.setFault(nil)
+	n = openNode(t, fs, c)
+	n.know(c)
+	n.notify(c, c.head)
+	n.until("the oldest ad is here", func() bool { return len(n.found(testMultihashes(t, "0", 1)[0])) == 1 })
+	n.idle()
+	n.wantFound(testMultihashes(t, "mark", 10), "mark")
+	n.wantFound(testMultihashes(t, "3", 10), "3")
+	n.wantFound(testMultihashes(t, "3 too", 10), "3")
+	n.wantGone(testMultihashes(t, "7", 10))
+	n.wantRanges(c, store.Range{})
+	if st, _, err := n.store.RoleState(c.id()); err != nil || st.Filling || st.Height != 34 {
+		t.Errorf("state %+v, %v; want height 34", st.Stand, err)
+	}
+}
+
+// TestReleasedPublisherIsFetchedAnew: all of it, from the genesis on.
+func TestReleasedPublisherIsFetchedAnew(t *testing.T) {
+	c, _ := longChain(t, 5)
+	n := openNode(t, vfs.NewMem(), c)
+	n.know(c)
+	n.open(c)
+	n.sync(c)
+	gone := func(p peer.ID) bool { return p == c.id() }
+	if known, err := n.store.Release(c.id(), []peer.ID{c.id()}, gone); err != nil || !known {
+		t.Fatal(known, err)
+	}
+	for k := range 5 {
+		n.wantGone(testMultihashes(t, fmt.Sprint(k), 10))
+	}
+	n.open(c)
+	n.sync(c)
+	for k := range 5 {
+		n.wantFound(testMultihashes(t, fmt.Sprint(k), 10), fmt.Sprint(k))
+	}
+	n.wantRanges(c, store.Range{})
+}

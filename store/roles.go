@@ -1,0 +1,329 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Role is what this store is to a publisher.
+type Role uint8
+
+const (
+	// RoleOwner takes new content.
+	RoleOwner Role = iota + 1
+	// RoleHolder keeps what it has: Put refuses, removals and updates go on.
+	RoleHolder
+	// roleLeft: it was told to follow the publisher no more, and has what it had.
+	roleLeft
+)
+
+// Range is a part of a publisher's chain: the ads after From, up to and with
+// To. From undefined: from the genesis on. To undefined: up to the newest, and
+// growing.
+type Range struct{ From, To cid.Cid }
+
+// Stand is an ad with nothing undone at or below it, and how many there are.
+type Stand struct {
+	Ad     cid.Cid // undefined: none
+	Pos    Position
+	Height uint64
+}
+
+func (s Stand) append(b []byte) []byte {
+	return binary.AppendUvarint(appendPos(appendCID(b, s.Ad), s.Pos), s.Height)
+}
+
+func (r *reader) stand() Stand {
+	s := Stand{Ad: r.cid(), Pos: r.pos(), Height: r.uvarint()}
+	if s.Ad.Defined() != (s.Pos != 0) {
+		r.fail()
+	}
+	return s
+}
+
+// Assignment is a publisher this indexer owns or holds. Continued names the
+// indexer its last range was taken over from, "" if none.
+type Assignment struct {
+	Publisher peer.ID
+	Continued peer.ID
+	Time      time.Time // of the role
+	Role      Role
+	Ranges    []Range // the oldest first; not to be changed
+
+	first   Position  // of the first range's From here; 0: the genesis
+	stop    Stand     // where it was closed, if it was
+	applied []cid.Cid // above stop, when it was closed
+	legacy  bool      // of format 5: the row has no role
+}
+
+// open tells whether the last range grows.
+func (a Assignment) open() bool {
+	n := len(a.Ranges)
+	return n > 0 && !a.Ranges[n-1].To.Defined()
+}
+
+// maxRanges bounds the ranges of a publisher; the oldest are joined beyond.
+const maxRanges = 256
+
+// withRange is the assignment with another range at the end.
+func (a Assignment) withRange(r Range, from Position) Assignment {
+	if len(a.Ranges) == 0 {
+		a.first = from
+	}
+	a.Ranges = append(slices.Clip(slices.Clone(a.Ranges)), r)
+	if len(a.Ranges) > maxRanges {
+		a.Ranges = a.Ranges[1:]
+		a.first = MaxPosition // not known any more: nothing can be filled below
+	}
+	return a
+}
+
+// assignmentRow is the value of an assignment; the publisher is in the key.
+type assignmentRow Assignment
+
+func (w assignmentRow) encode() []byte {
+	b := appendTime(appendString(nil, string(w.Continued)), w.Time)
+	if w.legacy {
+		return b
+	}
+	b = append(b, byte(w.Role))
+	b = w.stop.append(appendPos(b, w.first))
+	b = binary.AppendUvarint(b, uint64(len(w.applied)))
+	for _, ad := range w.applied {
+		b = appendCID(b, ad)
+	}
+	b = binary.AppendUvarint(b, uint64(len(w.Ranges)))
+	for _, g := range w.Ranges {
+		b = appendCID(appendCID(b, g.From), g.To)
+	}
+	return b
+}
+
+func decodeAssignment(b []byte) (assignmentRow, error) {
+	r := &reader{b: b}
+	w := assignmentRow{Continued: r.peer(), Time: r.time(), Role: RoleOwner}
+	if !r.bad && len(r.b) == 0 {
+		w.legacy = true
+		return w, r.done("assignment")
+	}
+	w.Role, w.first, w.stop = Role(r.byte()), r.pos(), r.stand()
+	for range r.count(1) {
+		w.applied = append(w.applied, r.cid())
+	}
+	for range r.count(2) {
+		w.Ranges = append(w.Ranges, Range{From: r.cid(), To: r.cid()})
+	}
+	if w.Role < RoleOwner || w.Role > roleLeft {
+		r.fail()
+	}
+	return w, r.done("assignment")
+}
+
+func (s *Store) loadAssignments() error {
+	s.held = make(map[peer.ID]bool)
+	return scanPrefix(s.db, []byte{prefixAssignment}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixAssignment, k)
+		if err != nil {
+			return err
+		}
+		row, err := decodeAssignment(v)
+		row.Publisher = id
+		s.assignments[id] = Assignment(row)
+		if row.Role == RoleHolder {
+			s.held[id] = true
+		}
+		return err
+	})
+}
+
+// upgradeAssignments gives assignments of format 5 their ranges. One taken over
+// begins at the ad it stands at, as nobody knows where it began. Until it has
+// succeeded each opening tries it again.
+func (s *Store) upgradeAssignments() {
+	_, err := s.update(func(t *tx) error {
+		for id, a := range s.assignments {
+			if !a.legacy {
+				continue
+			}
+			mark := t.peek(id).mark
+			g := Range{}
+			if a.Continued != "" {
+				g.From = mark.Ad
+			}
+			a.legacy = false
+			if a = a.withRange(g, 0); g.From.Defined() {
+				a.first = mark.Pos
+			}
+			if err := t.setAssignment(a); err != nil {
+				return err
+			}
+			t.after(func() { s.assignments[id] = a })
+		}
+		return nil
+	})
+	if err != nil {
+		s.cfg.Logger.Warn("assignments have no ranges yet", "err", err)
+	}
+}
+
+func (t *tx) setAssignment(a Assignment) error {
+	return t.set(peerKey(prefixAssignment, a.Publisher), assignmentRow(a).encode())
+}
+
+// Assignments returns the publishers this store owns or holds, in no order.
+func (s *Store) Assignments() []Assignment {
+	s.view.RLock()
+	defer s.view.RUnlock()
+	as := make([]Assignment, 0, len(s.assignments))
+	for _, a := range s.assignments {
+		if a.Role != roleLeft {
+			as = append(as, a)
+		}
+	}
+	return as
+}
+
+// Assignment returns the assignment of one publisher, or false.
+func (s *Store) Assignment(publisher peer.ID) (Assignment, bool) {
+	s.view.RLock()
+	defer s.view.RUnlock()
+	a, ok := s.assignments[publisher]
+	return a, ok && a.Role != roleLeft
+}
+
+// Takes tells whether content of a publisher is taken: the store is not frozen,
+// and the publisher not closed.
+func (s *Store) Takes(publisher peer.ID) bool {
+	if s.frozen.Load() {
+		return false
+	}
+	s.view.RLock()
+	defer s.view.RUnlock()
+	return s.assignments[publisher].Role != RoleHolder
+}
+
+// RoleState is an assignment and how far the publisher is, as after a power
+// loss.
+type RoleState struct {
+	Assignment
+	Stand
+	Pending int // ads known and not done
+	Gaps    int // walks that broke off
+	Filling bool
+	// Behind says that ads above Stand are still to be found that were skipped.
+	Behind      bool
+	Multihashes uint64 // put by committed ads
+	Addrs       []string
+	LastError   string
+}
+
+// RoleStates returns the state of all publishers owned or held, in the order of
+// their keys, and a version, which changes with roles and ranges only. If that is still the
+// given one it returns no states.
+func (s *Store) RoleStates(unless string) (version string, all []RoleState, err error) {
+	if err := s.enter(); err != nil {
+		return "", nil, err
+	}
+	defer s.exit()
+	err = s.syncer.read(func(r pebble.Reader) error {
+		var as []Assignment
+		if version, as, err = s.readRoles(r); err != nil || version == unless {
+			return err
+		}
+		for _, a := range as {
+			st, err := s.roleState(r, a)
+			if err != nil {
+				return err
+			}
+			all = append(all, st)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("read roles: %w", err)
+	}
+	return version, all, nil
+}
+
+// RoleState returns the state of one publisher; false if it is neither owned
+// nor held.
+func (s *Store) RoleState(publisher peer.ID) (st RoleState, ok bool, err error) {
+	if err := s.enter(); err != nil {
+		return st, false, err
+	}
+	defer s.exit()
+	a, ok := s.Assignment(publisher)
+	if !ok {
+		return st, false, nil
+	}
+	err = s.syncer.read(func(r pebble.Reader) error {
+		st, err = s.roleState(r, a)
+		return err
+	})
+	return st, err == nil, err
+}
+
+// readRoles reads the assignments of now, and makes a version of their rows.
+func (s *Store) readRoles(r pebble.Reader) (version string, as []Assignment, err error) {
+	sum := sha256.New()
+	err = scanPrefix(r, []byte{prefixAssignment}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixAssignment, k)
+		if err != nil {
+			return err
+		}
+		row, err := decodeAssignment(v)
+		if err != nil || row.Role == roleLeft {
+			return err
+		}
+		row.Publisher = id
+		if row.legacy { // it is being upgraded
+			known, _ := s.Assignment(id)
+			row = assignmentRow(known)
+			row.Publisher = id
+			v = row.encode()
+		}
+		sum.Write(k)
+		sum.Write(binary.AppendUvarint(nil, uint64(len(v))))
+		sum.Write(v)
+		as = append(as, Assignment(row))
+		return nil
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:12]), as, err
+}
+
+func (s *Store) roleState(r pebble.Reader, a Assignment) (RoleState, error) {
+	var w progressRow
+	if err := loadRow(r, peerKey(prefixProgress, a.Publisher), decodeProgress, &w); err != nil {
+		return RoleState{}, err
+	}
+	var wish Revisit
+	if err := loadRow(r, peerKey(prefixRevisit, a.Publisher), decodeRevisit, &wish); err != nil {
+		return RoleState{}, err
+	}
+	s.view.RLock()
+	info := s.publisher(a.Publisher).info
+	s.view.RUnlock()
+	st := RoleState{Assignment: a, Stand: Stand{w.mark.Ad, w.mark.Pos, w.height}, Pending: int(w.pending), Filling: wish.Fill,
+		Multihashes: w.mhs, Addrs: info.addrs, LastError: info.lastError}
+	if wish.Skipped && wish.Floor.Pos < st.Pos {
+		st.Stand, st.Behind = wish.Floor, true
+	}
+	if w.scans == 0 {
+		return st, nil
+	}
+	scans, err := listScans(r, a.Publisher)
+	for _, sc := range scans {
+		if sc.Trouble.Attempts > 0 {
+			st.Gaps++
+		}
+	}
+	return st, err
+}
