@@ -85,9 +85,9 @@ func TestNoRoomIsUnavailable(t *testing.T) {
 func ownedNode(t *testing.T, a *Assigner) *node {
 	t.Helper()
 	n := a.pool.starting()[0]
-	look, _ := a.pool.startLook(n)
+	look, _, _, _ := a.pool.startLook(n)
 	st := admin.Status{ID: "A"}
-	a.pool.finishLook(n, look, newFacts(st, []admin.Assignment{{Publisher: "p"}}, nil), nil, time.Now())
+	a.pool.finishLook(n, look, plainFacts(st, []admin.Assignment{{Publisher: "p"}}), nil, time.Now())
 	return n
 }
 

@@ -78,7 +78,7 @@ func (t *tally) sides() []*side {
 		by[s.entry] = s
 	}
 	for p, cs := range t.copies {
-		if rates[p] = rateOf(cs); rates[p] == 0 || t.stale(p) {
+		if rates[p] = t.rateOf(p); rates[p] == 0 || t.stale(p) {
 			continue
 		}
 		for _, c := range cs {

@@ -168,14 +168,20 @@ func (a *Assigner) readPlain(ctx context.Context, ix client) (*facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read assignments: %w", err)
 	}
+	f := plainFacts(st, assigned)
+	a.readPreferred(ctx, ix, f)
+	return f, nil
+}
+
+// plainFacts are those of an indexer that knows no roles.
+func plainFacts(st admin.Status, assigned []admin.Assignment) *facts {
 	f := &facts{id: st.ID, plain: true, frozen: st.Frozen, usage: st.Usage, read: time.Now()}
 	roles := make([]admin.PublisherRole, 0, len(assigned))
 	for _, as := range assigned {
 		roles = append(roles, admin.PublisherRole{Publisher: as.Publisher, Role: admin.RoleOwner, Continued: as.Continued})
 	}
 	f.setRoles(roles)
-	a.readPreferred(ctx, ix, f)
-	return f, nil
+	return f
 }
 
 // readPreferred asks what an indexer has content of. It is only a preference:

@@ -64,7 +64,7 @@ type noRoles struct{}
 func (noRoles) Node(context.Context) (admin.NodeStatus, error) {
 	return admin.NodeStatus{}, admin.ErrNotFound
 }
-func (noRoles) Unfreeze(context.Context) error { return admin.ErrNotFound }
+func (noRoles) Unfreeze(context.Context) error { return admin.ErrNotSupported }
 func (noRoles) Roles(context.Context, string) (*admin.Roles, error) {
 	return nil, admin.ErrNotSupported
 }

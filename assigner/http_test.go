@@ -144,14 +144,14 @@ func TestPoolPageNamesEveryMember(t *testing.T) {
 	now := time.Now()
 	nodes := a.pool.starting()
 	for i, st := range []admin.Status{{ID: x, Usage: 40}, {ID: y, Frozen: true, Usage: 96.5}} {
-		look, _ := a.pool.startLook(nodes[i])
+		look, _, _, _ := a.pool.startLook(nodes[i])
 		assigned := []admin.Assignment{{Publisher: p[0]}}
 		if i == 0 {
 			assigned = []admin.Assignment{{Publisher: p[0], Continued: y}, {Publisher: p[1]}}
 		}
-		a.pool.finishLook(nodes[i], look, newFacts(st, assigned, nil), nil, now)
+		a.pool.finishLook(nodes[i], look, plainFacts(st, assigned), nil, now)
 	}
-	a.pool.handOut(decide(a.pool.view(now)))
+	a.pool.handOut(decide(a.pool.view(now)), now)
 
 	get := func(path string) string {
 		w := httptest.NewRecorder()
@@ -162,11 +162,12 @@ func TestPoolPageNamesEveryMember(t *testing.T) {
 		return w.Body.String()
 	}
 	want := `{"Members":[` +
-		`{"ID":"X","Find":"http://find.A","Ingest":"http://ingest.A","Admin":"http://admin.A","State":"active","Publishers":2,"Usage":40},` +
-		`{"ID":"Y","Find":"http://find.B","Ingest":"http://ingest.B","Admin":"http://admin.B","State":"frozen","Publishers":1,"Usage":96.5},` +
-		`{"Find":"http://find.C","Ingest":"http://ingest.C","Admin":"http://admin.C","State":"unknown","Publishers":0,"Usage":-1}],` +
+		`{"ID":"X","Find":"http://find.A","Ingest":"http://ingest.A","Admin":"http://admin.A","State":"active","Publishers":2,"Owned":2,"Usage":40,REST,"Plain":true},` +
+		`{"ID":"Y","Find":"http://find.B","Ingest":"http://ingest.B","Admin":"http://admin.B","State":"frozen","Publishers":1,"Owned":1,"Usage":96.5,REST,"Plain":true},` +
+		`{"Find":"http://find.C","Ingest":"http://ingest.C","Admin":"http://admin.C","State":"unknown","Publishers":0,"Owned":0,"Usage":-1,REST}],` +
 		`"Publishers":2,"Unplaced":0}`
 	names := strings.NewReplacer(`"X"`, `"`+x.String()+`"`, `"Y"`, `"`+y.String()+`"`,
+		"REST", `"MultihashesPerSecond":0,"PendingAds":0,"StoredBytes":0,"RoomBytes":-1`,
 		`"P"`, `"`+p[0].String()+`"`, `"Q"`, `"`+p[1].String()+`"`)
 	if diff := cmp.Diff(names.Replace(want), get(PoolPath)); diff != "" {
 		t.Errorf("pool page (-want +got):\n%s", diff)
@@ -185,9 +186,9 @@ func TestPoolPageNamesEveryMember(t *testing.T) {
 		got[r] = true
 	}
 	wantRows := map[Placement]bool{
-		{Publisher: p[0], Indexer: x, Continued: y, State: StateActive}: true,
-		{Publisher: p[1], Indexer: x, State: StateActive}:               true,
-		{Publisher: p[0], Indexer: y, State: StateFrozen}:               true,
+		{Publisher: p[0], Indexer: x, Role: admin.RoleOwner, Continued: y, State: StateActive}: true,
+		{Publisher: p[1], Indexer: x, Role: admin.RoleOwner, State: StateActive}:               true,
+		{Publisher: p[0], Indexer: y, Role: admin.RoleOwner, State: StateFrozen}:               true,
 	}
 	if diff := cmp.Diff(wantRows, got); diff != "" {
 		t.Errorf("assignments (-want +got):\n%s", diff)

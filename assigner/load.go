@@ -2,6 +2,7 @@ package assigner
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -37,8 +38,8 @@ type scale struct{ load, lag, stored float64 }
 // weigh works out weights, loads and indexes, and who is a candidate.
 func (t *tally) weigh() {
 	var sum, busyOnes float64
-	for _, cs := range t.copies {
-		if l := rateOf(cs); l > 0 {
+	for p := range t.copies {
+		if l := t.rateOf(p); l > 0 {
 			sum += float64(units(l))
 			busyOnes++
 		}
@@ -108,20 +109,22 @@ func (t *tally) credit(e *entry, load int64, publishers int) {
 
 // loadOf is what p counts for where it is owned.
 func (t *tally) loadOf(p peer.ID) int64 {
-	cs, known := t.copies[p]
-	if !known {
+	cs := t.copies[p]
+	rate := units(t.rateOf(p))
+	if rate == 0 && !slices.ContainsFunc(cs, func(c placement) bool { return c.Height > 0 }) {
 		return int64(t.mean)
 	}
-	return max(units(rateOf(cs)), int64(t.mean*idleShare))
+	return max(rate, int64(t.mean*idleShare))
 }
 
-// rateOf is what is ingested of a publisher: after it has moved, its old
-// owner's mean fades while that of the new one grows.
-func rateOf(cs []placement) (rate float64) {
-	for _, c := range cs {
-		rate = max(rate, c.Load)
+// rateOf is what is ingested of p by one owner. After it has moved, the mean of
+// its old owner fades as that of the new one grows, so together they are right
+// all the time.
+func (t *tally) rateOf(p peer.ID) (rate float64) {
+	for _, c := range t.copies[p] {
+		rate += c.Load
 	}
-	return rate
+	return rate / float64(t.wish(p))
 }
 
 func units(rate float64) int64 { return int64(max(rate, 0) * loadUnit) }

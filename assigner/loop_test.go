@@ -449,7 +449,7 @@ func TestTwoMembersThatAreOneIndexerAreToldApart(t *testing.T) {
 	var states []State
 	await(t, nil, "looks", pollUntil(func() bool {
 		states = nil
-		members, _, _ := a.pool.members()
+		members, _, _ := a.pool.members(time.Now())
 		for _, m := range members {
 			if m.Error == "" && m.State == StateUnknown {
 				return false

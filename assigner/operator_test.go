@@ -53,9 +53,9 @@ func newOperatorTest(t *testing.T, o Operating) *operatorTest {
 			cfg.Members = append(cfg.Members, admin.PoolMember{Find: url("find", name), Ingest: url("ingest", name), Admin: url("admin", name)})
 		}
 	}
-	fakes := map[string]admin.Indexer{url("admin", "x"): ot.x, url("admin", "y"): ot.y}
+	fakes := map[string]client{url("admin", "x"): ot.x, url("admin", "y"): ot.y}
 	var err error
-	ot.Assigner, err = open(cfg, links{connect: func(m admin.PoolMember, _ string) (admin.Indexer, error) {
+	ot.Assigner, err = open(cfg, links{connect: func(m admin.PoolMember, _ string) (client, error) {
 		if f := fakes[m.Admin]; f != nil {
 			return f, nil
 		}
@@ -68,14 +68,14 @@ func newOperatorTest(t *testing.T, o Operating) *operatorTest {
 	for _, n := range ot.pool.starting() {
 		var f *facts
 		switch n.indexer {
-		case admin.Indexer(ot.x):
-			f = newFacts(admin.Status{ID: ot.x.id}, []admin.Assignment{{Publisher: ot.p}}, nil)
-		case admin.Indexer(ot.y):
-			f = newFacts(admin.Status{ID: ot.y.id}, nil, nil)
+		case client(ot.x):
+			f = plainFacts(admin.Status{ID: ot.x.id}, []admin.Assignment{{Publisher: ot.p}})
+		case client(ot.y):
+			f = plainFacts(admin.Status{ID: ot.y.id}, nil)
 		default:
 			continue
 		}
-		look, _ := ot.pool.startLook(n)
+		look, _, _, _ := ot.pool.startLook(n)
 		ot.pool.finishLook(n, look, f, nil, time.Now())
 	}
 	srv := httptest.NewServer(ot.operatorHandler())
@@ -88,7 +88,7 @@ func newOperatorTest(t *testing.T, o Operating) *operatorTest {
 
 // hosts are those of the pool's members.
 func (ot *operatorTest) hosts() string {
-	members, _, _ := ot.pool.members()
+	members, _, _ := ot.pool.members(time.Now())
 	var hosts []string
 	for _, m := range members {
 		hosts = append(hosts, strings.TrimPrefix(adminHost(m.Admin), "admin."))
@@ -194,7 +194,7 @@ func TestRemovalIsRefusedWhereItWouldDoHarm(t *testing.T) {
 	}
 	for _, n := range ot.pool.nodes {
 		if n.member.Admin == url("admin", "x") {
-			look, _ := ot.pool.startLook(n)
+			look, _, _, _ := ot.pool.startLook(n)
 			ot.pool.finishLook(n, look, nil, admin.ErrUnavailable, time.Now())
 		}
 	}

@@ -117,7 +117,7 @@ func (s *story) start(td *datadriven.TestData) string {
 	td.MaybeScanArgs(s.t, "replication", &cfg.Replication)
 	var err error
 	s.assigner, err = open(cfg, links{
-		connect: func(m admin.PoolMember, _ string) (admin.Indexer, error) { return s.byURL(m.Admin), nil },
+		connect: func(m admin.PoolMember, _ string) (client, error) { return s.byURL(m.Admin), nil },
 		send: func(ctx context.Context, u string, a announce.Announce) error {
 			err := s.byURL(u).announced(ctx, a)
 			if err == announce.ErrNotAllowed {
@@ -233,7 +233,7 @@ func (s *story) calls() string {
 
 // states writes the pool page.
 func (s *story) states() string {
-	members, publishers, unplaced := s.assigner.pool.members()
+	members, publishers, unplaced := s.assigner.pool.members(time.Now())
 	var b strings.Builder
 	for _, m := range members {
 		fmt.Fprintf(&b, "%s %s %d\n", strings.TrimPrefix(m.Admin, "http://admin."), m.State, m.Publishers)
