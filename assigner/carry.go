@@ -30,6 +30,7 @@ func (a *Assigner) startNode(ctx context.Context, wg *sync.WaitGroup, n *node) {
 	for range forwardWorkers {
 		parts.Go(func() { a.forward(ctx, n) })
 	}
+	parts.Go(func() { a.pollOnce(ctx, n) })
 	wg.Go(func() {
 		parts.Wait()
 		stop()
@@ -109,7 +110,7 @@ func (a *Assigner) carryOut(ctx context.Context, n *node) {
 		case <-ctx.Done():
 			return
 		case t := <-n.tasks:
-			ix, ok := a.pool.startStep(n, t, time.Now())
+			ix, ok := a.pool.startStep(n, t, a.standby.active(), time.Now())
 			if !ok {
 				continue
 			}
@@ -133,11 +134,11 @@ func (a *Assigner) call(ctx context.Context, ix admin.Indexer, t task) error {
 
 // startStep reports whether the step should be called, or else drops it to be
 // planned again: an indexer that has failed while the step was queued will not
-// answer this one either.
-func (p *pool) startStep(n *node, t task, now time.Time) (admin.Indexer, bool) {
+// answer this one either, and a passive assigner takes no step.
+func (p *pool) startStep(n *node, t task, active bool, now time.Time) (admin.Indexer, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n.up() && n.facts.id == t.Indexer && !now.Before(n.stepsAfter) {
+	if active && n.up() && n.facts.id == t.Indexer && !now.Before(n.stepsAfter) {
 		return n.indexer, true
 	}
 	n.queued--

@@ -19,10 +19,12 @@ type poolConfig struct {
 	pollInterval time.Duration
 	callTimeout  time.Duration
 	grace        time.Duration
-	maxKept      int
 	log          *slog.Logger
 	metrics      *metrics
-	forget       func(announce.Key) // makes a repetition of an announce count as new
+	// remember reports whether an announce is new, and forget makes a repetition
+	// of it count as new.
+	remember func(announce.Key) bool
+	forget   func(announce.Key)
 }
 
 // pool is all the assigner knows: the members with their facts, what is under
@@ -36,13 +38,16 @@ type pool struct {
 	mu      sync.Mutex
 	nodes   []*node // in the order of the configuration
 	kept    *keptAnnounces
-	holding bool // new publishers wait for unread members, and it was logged
+	journal *journal // nil without one
+	holding bool     // new publishers wait for unread members, and it was logged
 
 	publishers, unplaced int // of the last plan
 }
 
 func newPool(cfg poolConfig) *pool {
-	return &pool{cfg: cfg, changed: make(chan struct{}, 1), kept: newKeptAnnounces(cfg.maxKept)}
+	p := &pool{cfg: cfg, changed: make(chan struct{}, 1), kept: newKeptAnnounces(maxStrangers)}
+	p.kept.dropped = p.pushedOut
+	return p
 }
 
 // wake signals a channel of capacity 1 that something waits for.

@@ -152,7 +152,7 @@ func (s *story) stop() string {
 func (s *story) announce(td *datadriven.TestData) string {
 	for _, arg := range td.CmdArgs {
 		publisher, headWord, _ := strings.Cut(arg.Key, "@")
-		if err := s.assigner.accept(s.t.Context(), announceOf(peer.ID(publisher), headWord)); err != nil {
+		if err := s.assigner.hear(s.t.Context(), announceOf(peer.ID(publisher), headWord)); err != nil {
 			return err.Error()
 		}
 	}

@@ -42,7 +42,8 @@ func assignerCommand() *cli.Command {
 			"  EOF\n" +
 			"  signpost assigner --pool pool.txt\n\n" +
 			"The pool file is read again on SIGHUP. The assigner keeps no facts on disk:\n" +
-			"it asks the indexers at start.",
+			"it asks the indexers at start. With --journal it keeps announces that no indexer\n" +
+			"has taken yet.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
 			stringFlag(flagListen, ":3001", "`ADDR` to take announces on"),
@@ -52,7 +53,7 @@ func assignerCommand() *cli.Command {
 			stringFlag(flagIdentity, "", "`FILE` with the libp2p identity key, made if absent; without it a new identity each start"),
 			metricsFlag(),
 			logLevelFlag(),
-		}, gossipFlags(":3003")...),
+		}, append(announceFlags(), gossipFlags(":3003")...)...),
 		Action: runAssigner,
 	}
 }
@@ -84,6 +85,10 @@ func runAssigner(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	announces, err := announceConfig(c, gossip != nil)
+	if err != nil {
+		return errors.Join(err, closeGossip(gossip))
+	}
 	listeners := listenerSet{c: c}
 	ln, metricsLn := listeners.open(flagListen), listeners.open(flagMetrics)
 	if listeners.err != nil {
@@ -96,7 +101,7 @@ func runAssigner(c *cli.Context) error {
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Members: members,
 		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll),
-		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg,
+		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg, Announces: announces,
 	})
 	if err != nil {
 		listeners.close()
