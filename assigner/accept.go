@@ -89,7 +89,7 @@ func (a *Assigner) openAnnounces() error {
 		a.outlets = append(a.outlets, newOutlet("gossip", "gossip", a.log, a.metrics.announceMetrics, a.republish))
 	}
 	for _, u := range cfg.ForwardURLs {
-		a.outlets = append(a.outlets, newOutlet("url", u, a.log, a.metrics.announceMetrics,
+		a.outlets = append(a.outlets, newOutlet("url", redacted(u), a.log, a.metrics.announceMetrics,
 			func(ctx context.Context, an announce.Announce) error { return a.links.send(ctx, u, an) }))
 	}
 	if cfg.Journal == "" {
@@ -111,6 +111,15 @@ func (a *Assigner) openAnnounces() error {
 		}
 	}
 	return nil
+}
+
+// redacted is a base URL without its password, for the log.
+func redacted(u string) string {
+	base, err := api.ParseBaseURL(u)
+	if err != nil {
+		return "" // it was validated
+	}
+	return base.Redacted()
 }
 
 // runAnnounces does what goes on in the background until ctx ends.

@@ -87,7 +87,7 @@ func ownedNode(t *testing.T, a *Assigner) *node {
 	n := a.pool.starting()[0]
 	look, _ := a.pool.startLook(n)
 	st := admin.Status{ID: "A"}
-	a.pool.finishLook(n, look, newFacts(st, []admin.Assignment{{Publisher: "p"}}, nil), nil, time.Now())
+	a.pool.finishLook(n, look, newFacts(st, []admin.Assignment{{Publisher: "p"}, {Publisher: realID(t, 7)}}, nil), nil, time.Now())
 	return n
 }
 

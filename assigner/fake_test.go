@@ -52,6 +52,7 @@ type fakeIndexer struct {
 	content     map[peer.ID]bool    // publishers it has ads of
 	heads       map[peer.ID]cid.Cid // newest announce accepted
 	asked       int                 // calls of Status
+	announces   int                 // announces accepted
 	synced      []peer.ID           // publishers it was asked to poll
 	syncTakes   time.Duration       // how long that takes
 	syncFails   int                 // how many of the next such calls fail
@@ -197,6 +198,7 @@ func (f *fakeIndexer) announced(ctx context.Context, a announce.Announce) error 
 		return announce.ErrNotAllowed
 	}
 	f.heads[a.Publisher.ID] = a.Head
+	f.announces++
 	if !f.frozen {
 		f.content[a.Publisher.ID] = true
 	}

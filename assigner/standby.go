@@ -101,7 +101,7 @@ func (s *standby) untilActive(ctx context.Context) bool {
 // watchPrimary checks the assigner stood by for until ctx ends.
 func (a *Assigner) watchPrimary(ctx context.Context) {
 	primary := a.cfg.Announces.StandbyFor
-	a.log.Info("assigner stands by: it acts when the other one does not answer", "primary", primary)
+	a.log.Info("assigner stands by: it acts when the other one does not answer", "primary", redacted(primary))
 	a.metrics.passive.Set(1)
 	for {
 		check, cancel := context.WithTimeout(ctx, healthTimeout)
@@ -120,7 +120,7 @@ func (a *Assigner) watchPrimary(ctx context.Context) {
 }
 
 func (a *Assigner) noteState(err error) {
-	primary := a.cfg.Announces.StandbyFor
+	primary := redacted(a.cfg.Announces.StandbyFor)
 	passive := !a.standby.active()
 	a.pool.notePassive(passive)
 	if passive {
