@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 var (
@@ -17,6 +19,16 @@ var (
 	ErrUnavailable = errors.New("announces cannot be taken now")
 )
 
+// UnavailableError is an [ErrUnavailable] that tells the sender why, and what to
+// do.
+type UnavailableError struct {
+	Text       string        // for the sender; one line
+	RetryAfter time.Duration // 0 means the usual
+}
+
+func (e *UnavailableError) Error() string        { return e.Text }
+func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailable }
+
 // retryAfterSeconds is what a sender is told on 503. Announces are repeated by
 // publishers anyway, so this only has to keep eager ones from hammering.
 const retryAfterSeconds = "30"
@@ -24,7 +36,8 @@ const retryAfterSeconds = "30"
 // NewHandler serves PUT /announce and its deprecated alias PUT
 // /ingest/announce; other paths are 404. fn is called with each well-formed
 // announce, from many goroutines at once, and decides the answer: nil is 204,
-// [ErrNotAllowed] 403, [ErrUnavailable] 503 with Retry-After, anything else 500
+// [ErrNotAllowed] 403, [ErrUnavailable] 503 with Retry-After and the text of an
+// [UnavailableError] if it is one, anything else 500
 // with an empty line for a body (fn is the place to log it). A message that is
 // malformed, too large, or breaks the rules of [Message.Direct] is 400 and never
 // reaches fn.
@@ -80,11 +93,25 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, ErrNotAllowed):
 		http.Error(w, "announce requests not allowed from peer "+a.Publisher.ID.String(), http.StatusForbidden)
 	case errors.Is(err, ErrUnavailable):
-		w.Header().Set("Retry-After", retryAfterSeconds)
-		http.Error(w, ErrUnavailable.Error(), http.StatusServiceUnavailable)
+		unavailable(w, err)
 	default:
 		http.Error(w, "", http.StatusInternalServerError)
 	}
+}
+
+// unavailable answers 503. What an error says that is not meant for senders is
+// not told.
+func unavailable(w http.ResponseWriter, err error) {
+	text, after := ErrUnavailable.Error(), retryAfterSeconds
+	var told *UnavailableError
+	if errors.As(err, &told) {
+		text = told.Text
+		if seconds := int(told.RetryAfter / time.Second); seconds > 0 {
+			after = strconv.Itoa(seconds)
+		}
+	}
+	w.Header().Set("Retry-After", after)
+	http.Error(w, text, http.StatusServiceUnavailable)
 }
 
 func (h *handler) probed(w http.ResponseWriter, r *http.Request, a Announce) {

@@ -17,7 +17,7 @@ func TestKeptAnnouncesMakeRoom(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	keep := func(ks *keptAnnounces, publisher string, at time.Time) bool {
 		an := announceOf(peer.ID(publisher), "h")
-		return ks.put(an, an.Key(), at)
+		return ks.put(an, an.Key(), false, at) != nil
 	}
 	full := func() *keptAnnounces {
 		ks := newKeptAnnounces(3)
@@ -67,16 +67,16 @@ func TestKeptAnnouncesMakeRoom(t *testing.T) {
 
 func TestNoRoomIsUnavailable(t *testing.T) {
 	a := idleAssigner(t, "A")
-	a.pool.kept.max = 2
+	a.pool.kept.strangers.max = 2
 	for i := range 3 {
 		an := announceOf(peer.ID(fmt.Sprint("publisher ", i)), "h")
-		err := a.accept(t.Context(), an)
+		err := a.hear(t.Context(), an)
 		if want := i == 2; errors.Is(err, announce.ErrUnavailable) != want {
 			t.Errorf("announce %d: %v", i, err)
 		}
 	}
 	// What was refused is not taken for seen.
-	if err := a.accept(t.Context(), announceOf("publisher 2", "h")); !errors.Is(err, announce.ErrUnavailable) {
+	if err := a.hear(t.Context(), announceOf("publisher 2", "h")); !errors.Is(err, announce.ErrUnavailable) {
 		t.Errorf("repeated: %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func ownedNode(t *testing.T, a *Assigner) *node {
 	n := a.pool.starting()[0]
 	look, _, _, _ := a.pool.startLook(n)
 	st := admin.Status{ID: "A"}
-	a.pool.finishLook(n, look, plainFacts(st, []admin.Assignment{{Publisher: "p"}}), nil, time.Now())
+	a.pool.finishLook(n, look, plainFacts(st, []admin.Assignment{{Publisher: "p"}, {Publisher: realID(t, 7)}}), nil, time.Now())
 	return n
 }
 
@@ -96,7 +96,7 @@ func TestNewerAnnounceGoesOutAfterTheOneBeingSent(t *testing.T) {
 	n := ownedNode(t, a)
 	now := time.Now()
 	accept := func(word string) {
-		if err := a.accept(t.Context(), announceOf("p", word)); err != nil {
+		if err := a.hear(t.Context(), announceOf("p", word)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +129,7 @@ func TestFailedForwardCanBeTriedAgain(t *testing.T) {
 	n := ownedNode(t, a)
 	now := time.Now()
 	an := announceOf("p", "1")
-	if err := a.accept(t.Context(), an); err != nil {
+	if err := a.hear(t.Context(), an); err != nil {
 		t.Fatal(err)
 	}
 	d, _ := a.pool.nextForward(n, now.Add(time.Second))
@@ -138,7 +138,7 @@ func TestFailedForwardCanBeTriedAgain(t *testing.T) {
 		t.Fatalf("no pause after a failure: %+v %s", d, wait)
 	}
 	// The same announce again is not dropped as seen, and goes out at once.
-	if err := a.accept(t.Context(), an); err != nil {
+	if err := a.hear(t.Context(), an); err != nil {
 		t.Fatal(err)
 	}
 	if d, _ := a.pool.nextForward(n, now.Add(2*time.Second)); d.forward == nil {
@@ -150,7 +150,7 @@ func TestIndexerThatDoesNotAnswerIsPausedAsAWhole(t *testing.T) {
 	a := idleAssigner(t, "A")
 	n := ownedNode(t, a)
 	now := time.Now()
-	if err := a.accept(t.Context(), announceOf("p", "1")); err != nil {
+	if err := a.hear(t.Context(), announceOf("p", "1")); err != nil {
 		t.Fatal(err)
 	}
 	var last time.Duration

@@ -32,8 +32,6 @@ const (
 	// repetitions. The reference remembers 64, for one indexer's publishers;
 	// this is for a pool's, and costs about a hundred bytes each.
 	seenAnnounces = 4096
-	// maxKept is of how many publishers an announce is kept.
-	maxKept = 100_000
 	// planPause keeps planning below a fifth of one core when facts change
 	// all the time: after a plan that took t, the next waits for 4t.
 	planPause = 4
@@ -71,6 +69,8 @@ type Config struct {
 	// ReadToken returns the admin token in a member's TokenFile. It is needed
 	// only if a member has one, and is called by Open and SetPool.
 	ReadToken func(file string) (string, error)
+	// Announces says what becomes of announces.
+	Announces AnnounceConfig
 	// Logger may be nil.
 	Logger *slog.Logger
 	// Registerer gets the metrics; it may be nil.
@@ -86,6 +86,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("assigner: replication %d, want at least 1", c.Replication)
 	case c.PollInterval < 0, c.CallTimeout < 0, c.Grace < 0:
 		return errors.New("assigner: negative interval")
+	}
+	if err := c.Announces.validate(c.Gossip != nil); err != nil {
+		return err
 	}
 	if c.Operating.PoolFile != "" && len(c.Members) == 0 {
 		return nil
@@ -103,6 +106,9 @@ type Assigner struct {
 	pool    *pool
 	http    *http.Client
 	links   links
+	outlets []*outlet
+	standby *standby // nil: it stands by for nobody
+	journal *journal // nil without one
 	close   sync.Once
 	intents *intentStore
 	events  *events
@@ -113,6 +119,7 @@ type Assigner struct {
 type links struct {
 	connect func(m admin.PoolMember, token string) (client, error)
 	send    func(ctx context.Context, ingestURL string, a announce.Announce) error
+	healthy func(ctx context.Context, baseURL string) error
 }
 
 // Open makes an assigner. It calls no indexer yet; Run does.
@@ -122,7 +129,8 @@ func Open(cfg Config) (*Assigner, error) {
 		connect: func(m admin.PoolMember, token string) (client, error) {
 			return admin.NewClient(m.Admin, hc, token)
 		},
-		send: announce.NewSender(hc).Send,
+		send:    announce.NewSender(hc).Send,
+		healthy: askHealth(hc),
 	})
 	if err != nil {
 		return nil, err
@@ -163,9 +171,9 @@ func open(cfg Config, l links) (*Assigner, error) {
 		pollInterval: cfg.PollInterval,
 		callTimeout:  cfg.CallTimeout,
 		grace:        cfg.Grace,
-		maxKept:      maxKept,
 		log:          cfg.Logger,
 		metrics:      a.metrics,
+		remember:     a.seen.Add,
 		forget:       a.seen.Forget,
 		movesAnHour:  max(cfg.Moves, 0),
 		intents:      func() Intents { return a.intents.Current() },
@@ -174,7 +182,7 @@ func open(cfg Config, l links) (*Assigner, error) {
 	if err := a.openOperating(); err != nil {
 		return nil, err
 	}
-	return a, nil
+	return a, a.openAnnounces()
 }
 
 func setDefault(d *time.Duration, to time.Duration) {
@@ -276,11 +284,12 @@ func (a *Assigner) Run(ctx context.Context) error {
 			}
 		})
 	}
+	start("announces", a.runAnnounces)
 	start("serve", func(ctx context.Context) error {
 		return api.Serve(ctx, a.cfg.Listener, a.handler(), a.log)
 	})
 	if a.cfg.Gossip != nil {
-		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.accept) })
+		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.hear) })
 	}
 	a.operate(start)
 	start("pool map", a.leaveHints)
@@ -303,6 +312,9 @@ func (a *Assigner) Close() {
 			_ = ln.Close() // as the other
 		}
 		a.events.close()
+		if a.journal != nil {
+			a.journal.close()
+		}
 		if a.http != nil {
 			a.http.CloseIdleConnections()
 		}
@@ -319,11 +331,15 @@ func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
 		for _, n := range a.pool.starting() {
 			a.startNode(ctx, wg, n)
 		}
-		started := time.Now()
-		d := decide(a.pool.view(started))
-		a.pool.handOut(d, time.Now())
-		elapsed := time.Since(started)
-		a.metrics.planSeconds.Observe(elapsed.Seconds())
+		active, changed := a.standby.state()
+		var elapsed time.Duration
+		if active {
+			started := time.Now()
+			d := decide(a.pool.view(started))
+			a.pool.handOut(d, time.Now())
+			elapsed = time.Since(started)
+			a.metrics.planSeconds.Observe(elapsed.Seconds())
+		}
 		if !sleep(ctx, planPause*elapsed) {
 			return
 		}
@@ -331,6 +347,7 @@ func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
 		case <-ctx.Done():
 			return
 		case <-a.pool.changed:
+		case <-changed:
 		case <-ticker.C:
 		}
 	}
@@ -349,22 +366,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-timer.C:
 		return true
 	}
-}
-
-// accept takes one announce, from HTTP or gossip. Its error is
-// [announce.ErrUnavailable] if there is no room for another publisher.
-func (a *Assigner) accept(_ context.Context, an announce.Announce) error {
-	a.metrics.received(an.Direct)
-	key := an.Key()
-	if !a.seen.Add(key) {
-		a.metrics.duplicates.Inc()
-		return nil
-	}
-	if !a.pool.keep(an, key, time.Now()) {
-		a.seen.Forget(key)
-		a.metrics.noRoom.Inc()
-		return announce.ErrUnavailable
-	}
-	a.log.Debug("announce accepted", "publisher", an.Publisher.ID, "head", an.Head, "direct", an.Direct)
-	return nil
 }

@@ -31,6 +31,7 @@ func (a *Assigner) startNode(ctx context.Context, wg *sync.WaitGroup, n *node) {
 	for range forwardWorkers {
 		parts.Go(func() { a.forward(ctx, n) })
 	}
+	parts.Go(func() { a.pollOnce(ctx, n) })
 	wg.Go(func() {
 		parts.Wait()
 		stop()
@@ -86,7 +87,7 @@ func (a *Assigner) carryOut(ctx context.Context, n *node) {
 		case <-ctx.Done():
 			return
 		case t := <-n.tasks:
-			ix, steps := a.pool.startTask(n, t, time.Now())
+			ix, steps := a.pool.startTask(n, t, a.standby.active(), time.Now())
 			if len(steps) == 0 {
 				continue
 			}
@@ -223,11 +224,11 @@ func inOrder[T any](ids []peer.ID, said []T, of func(T) (peer.ID, string)) outco
 
 // startTask returns the steps of a task that should be called; others are
 // dropped, to be planned again: an indexer that has failed while the step was
-// queued will not answer this one either.
-func (p *pool) startTask(n *node, t task, now time.Time) (ix client, steps []Step) {
+// queued will not answer this one either, and a passive assigner takes no step.
+func (p *pool) startTask(n *node, t task, active bool, now time.Time) (ix client, steps []Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	good := n.up() && !now.Before(n.stepsAfter)
+	good := active && n.up() && !now.Before(n.stepsAfter)
 	for _, s := range t.steps {
 		u := n.underway[s.Publisher]
 		switch {

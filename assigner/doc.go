@@ -9,8 +9,9 @@
 //	                    ▲                        │
 //	                    └──────── look again ◀───┘
 //
-// Nothing is kept on disk. Assignments live in the indexers and are read from
-// there; an assigner started anew finds them and has nothing to do.
+// Assignments live in the indexers and are read from there; an assigner started
+// anew finds them and has nothing to do but to have the owners poll. On disk it
+// keeps announces that no owner has yet, if it is given a journal.
 //
 // What it promises:
 //
@@ -23,10 +24,14 @@
 //   - Each indexer has goroutines, queues and back-off of its own, all bounded,
 //     and no lock is held during a call. One that hangs delays nothing but its
 //     own part.
-//   - An accepted announce is offered to every indexer that has the publisher
-//     assigned, frozen ones too, until each has taken it or a newer one
-//     replaces it. Announces are kept in memory, of a bounded number of
-//     publishers; when there is no room for another the sender gets 503.
+//   - The sender of an announce is told yes when an owner has taken it, or when
+//     it is on disk in the journal, and 503 otherwise. It is offered to every
+//     indexer that has the publisher assigned, frozen ones too, until each has
+//     taken it or a newer one replaces it.
+//   - Kept announces are bounded in number and bytes, and those of publishers
+//     that no indexer has, which anyone can make up, have room of their own.
+//   - One that stands by for another takes no step and sends nothing as long as
+//     the other one answers.
 //
 // What an announce says is not believed: it is unsigned, and the indexers check
 // what they fetch.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -42,18 +43,25 @@ type fakeIndexer struct {
 	id    peer.ID
 	fakes func(findURL string) *fakeIndexer // whom a handoff asks
 
-	mu        sync.Mutex
-	mode      mode
-	frozen    bool
-	strict    bool                // refuses a handoff of what the frozen indexer does not know
-	assigned  map[peer.ID]peer.ID // publisher -> continued
-	preferred []peer.ID
-	refuses   map[peer.ID]bool
-	content   map[peer.ID]bool    // publishers it has ads of
-	heads     map[peer.ID]cid.Cid // newest announce accepted
-	asked     int                 // calls of Status
-	did       []string            // assignments and handoffs carried out
-	acted     chan struct{}       // signalled after did or heads grew; may be nil
+	mu          sync.Mutex
+	mode        mode
+	frozen      bool
+	strict      bool                // refuses a handoff of what the frozen indexer does not know
+	assigned    map[peer.ID]peer.ID // publisher -> continued
+	preferred   []peer.ID
+	refuses     map[peer.ID]bool
+	content     map[peer.ID]bool    // publishers it has ads of
+	heads       map[peer.ID]cid.Cid // newest announce accepted
+	asked       int                 // calls of Status
+	announces   int                 // announces accepted
+	synced      []peer.ID           // publishers it was asked to poll
+	syncTakes   time.Duration       // how long that takes
+	syncFails   int                 // how many of the next such calls fail
+	syncErr     error               // what the others return
+	syncing     int                 // such calls now
+	mostSyncing int
+	did         []string      // assignments and handoffs carried out
+	acted       chan struct{} // signalled after did or heads grew; may be nil
 }
 
 var _ client = (*fakeIndexer)(nil)
@@ -224,6 +232,7 @@ func (f *fakeIndexer) announced(ctx context.Context, a announce.Announce) error 
 		return announce.ErrNotAllowed
 	}
 	f.heads[a.Publisher.ID] = a.Head
+	f.announces++
 	if !f.frozen {
 		f.content[a.Publisher.ID] = true
 	}
@@ -233,10 +242,37 @@ func (f *fakeIndexer) announced(ctx context.Context, a announce.Announce) error 
 
 var errNotUsed = errors.New("the assigner does not call this")
 
-func (f *fakeIndexer) Unassign(context.Context, peer.ID) error                { return errNotUsed }
-func (f *fakeIndexer) Freeze(context.Context) error                           { return errNotUsed }
-func (f *fakeIndexer) Sync(context.Context, peer.ID, admin.SyncOptions) error { return errNotUsed }
-func (f *fakeIndexer) Syncs(context.Context) ([]peer.ID, error)               { return nil, errNotUsed }
+func (f *fakeIndexer) Unassign(context.Context, peer.ID) error  { return errNotUsed }
+func (f *fakeIndexer) Freeze(context.Context) error             { return errNotUsed }
+func (f *fakeIndexer) Syncs(context.Context) ([]peer.ID, error) { return nil, errNotUsed }
+
+// Sync notes whom it was asked to poll, and refuses as often as it was told.
+func (f *fakeIndexer) Sync(ctx context.Context, publisher peer.ID, _ admin.SyncOptions) error {
+	if err := f.lock(ctx, false); err != nil {
+		return err
+	}
+	defer f.mu.Unlock()
+	f.syncing++
+	f.mostSyncing = max(f.mostSyncing, f.syncing)
+	defer func() { f.syncing-- }()
+	if d := f.syncTakes; d > 0 {
+		f.mu.Unlock()
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		f.mu.Lock()
+	}
+	if f.syncFails > 0 {
+		f.syncFails--
+		return admin.ErrUnavailable
+	}
+	f.synced = append(f.synced, publisher)
+	f.signal()
+	return f.syncErr
+}
 
 // String shows assignments as "publisher<frozen@head".
 func (f *fakeIndexer) String() string {

@@ -55,6 +55,27 @@ func (q *forwardQueue) push(f *forward, due time.Time) {
 	heap.Push(&q.heap, f)
 }
 
+// reschedule makes f, which is in the heap, due at another time.
+func (q *forwardQueue) reschedule(f *forward, due time.Time) {
+	heap.Remove(&q.heap, f.index)
+	q.push(f, due)
+}
+
+// pop takes what is due first; the heap must not be empty.
+func (q *forwardQueue) pop() *forward { return heap.Pop(&q.heap).(*forward) }
+
+// remove takes what is due for the publisher out of the queue.
+func (q *forwardQueue) remove(publisher peer.ID) {
+	f := q.by[publisher]
+	if f == nil {
+		return
+	}
+	delete(q.by, publisher)
+	if f.index >= 0 {
+		heap.Remove(&q.heap, f.index)
+	}
+}
+
 // enqueueForward makes the kept announce of the publisher, if there is one, due
 // at n now.
 func (p *pool) enqueueForward(n *node, publisher peer.ID, now time.Time) {
@@ -62,6 +83,7 @@ func (p *pool) enqueueForward(n *node, publisher peer.ID, now time.Time) {
 	if k == nil || n.gone {
 		return
 	}
+	p.known(k, now)
 	q := &n.forwards
 	switch f := q.by[publisher]; {
 	case f == nil:
@@ -72,9 +94,8 @@ func (p *pool) enqueueForward(n *node, publisher peer.ID, now time.Time) {
 	case f.index < 0:
 		f.again = true
 	default:
-		heap.Remove(&q.heap, f.index)
 		f.attempts = 0
-		q.push(f, now)
+		q.reschedule(f, now)
 	}
 	wake(n.forwardNow)
 }
@@ -99,6 +120,7 @@ func (p *pool) dropForwards(n *node) {
 type dispatch struct {
 	*forward
 	announce announce.Announce
+	seq      uint64
 	url      string
 }
 
@@ -125,7 +147,7 @@ func (p *pool) nextForward(n *node, now time.Time) (d dispatch, wait time.Durati
 		if len(q.heap) > 0 {
 			wake(n.forwardNow) // the next worker
 		}
-		return dispatch{forward: f, announce: k.Announce, url: n.member.Ingest}, 0
+		return dispatch{forward: f, announce: k.Announce, seq: k.seq, url: n.member.Ingest}, 0
 	}
 	return dispatch{}, forwardIdleWakeup
 }
@@ -149,6 +171,7 @@ func (p *pool) finishForward(n *node, d dispatch, err error, now time.Time) {
 	p.cfg.metrics.forwarded(err)
 	if err == nil {
 		q.pauses = 0
+		p.delivered(n, f.publisher, d.seq)
 	} else {
 		p.noteForwardFailure(n, d, err, now)
 	}
@@ -157,9 +180,6 @@ func (p *pool) finishForward(n *node, d dispatch, err error, now time.Time) {
 		f.again, f.attempts = false, 0
 		q.push(f, now)
 	case err == nil:
-		if k := p.kept.get(f.publisher); k != nil {
-			k.taken = true
-		}
 		p.doneForward(n, f)
 	case isAnswer(err):
 		f.attempts++
@@ -201,7 +221,7 @@ func isAnswer(err error) bool {
 
 // forward sends announces to n as they become due.
 func (a *Assigner) forward(ctx context.Context, n *node) {
-	for {
+	for a.standby.untilActive(ctx) {
 		d, wait := a.pool.nextForward(n, time.Now())
 		if d.forward == nil {
 			if !untilWoken(ctx, n.forwardNow, wait) {

@@ -40,6 +40,8 @@ type PoolPage struct {
 	Members    []Member // in the order of the pool file
 	Publishers int      // assigned to some indexer
 	Unplaced   int      // known publishers that no active indexer has or can take
+	// Passive: it stands by for another assigner, which answers, and does nothing.
+	Passive bool `json:",omitzero"`
 }
 
 // Member is one indexer of the pool. ID is empty until the indexer was read.
@@ -87,14 +89,16 @@ func (a *Assigner) handler() http.Handler {
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
 		if api.Method(w, r, http.MethodGet) {
 			w.Header().Set("Cache-Control", "no-cache")
-			api.Error(w, http.StatusOK, "assigner ready")
+			api.Error(w, http.StatusOK, a.healthText())
 		}
 	})
 	mux.HandleFunc(PoolPath, func(w http.ResponseWriter, r *http.Request) {
 		if api.Method(w, r, http.MethodGet) {
 			w.Header().Set("Cache-Control", "no-store")
 			members, publishers, unplaced := a.pool.members(time.Now())
-			api.JSON(w, http.StatusOK, PoolPage{ID: a.id, Members: members, Publishers: publishers, Unplaced: unplaced})
+			api.JSON(w, http.StatusOK, PoolPage{
+				ID: a.id, Members: members, Publishers: publishers, Unplaced: unplaced, Passive: !a.standby.active(),
+			})
 		}
 	})
 	mux.HandleFunc(AssignmentsPath, func(w http.ResponseWriter, r *http.Request) {

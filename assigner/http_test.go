@@ -21,7 +21,12 @@ import (
 // idleAssigner is an assigner that does not run, with one member per name.
 func idleAssigner(t *testing.T, names ...string) *Assigner {
 	t.Helper()
-	cfg := Config{Listener: newIdleListener(), Replication: 1}
+	return idleWith(t, AnnounceConfig{}, names...)
+}
+
+func idleWith(t *testing.T, announces AnnounceConfig, names ...string) *Assigner {
+	t.Helper()
+	cfg := Config{Listener: newIdleListener(), Replication: 1, Announces: announces}
 	for _, name := range names {
 		cfg.Members = append(cfg.Members, admin.PoolMember{Find: url("find", name), Ingest: url("ingest", name), Admin: url("admin", name)})
 	}
@@ -78,7 +83,7 @@ func TestAnswersAreThoseOfTheReference(t *testing.T) {
 		}
 		for _, path := range paths {
 			t.Run(e.Method+path+" "+e.Note, func(t *testing.T) {
-				srv := httptest.NewServer(idleAssigner(t, "A").handler())
+				srv := httptest.NewServer(idleWith(t, AnnounceConfig{Journal: t.TempDir()}, "A").handler())
 				defer srv.Close()
 				body := []byte(e.RequestBody)
 				if e.RequestBodyB64 != "" {

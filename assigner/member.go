@@ -43,9 +43,9 @@ func (p *pool) find(adminURL string, id peer.ID) (foundMember, bool) {
 	return foundMember{}, false
 }
 
-// known is the ID of the member at an admin URL, empty if nothing is known of it.
+// knownID is the ID of the member at an admin URL, empty if nothing is known of it.
 // waited says that it was never read and new assignments still wait for it.
-func (p *pool) known(adminURL string, now time.Time) (id peer.ID, waited bool) {
+func (p *pool) knownID(adminURL string, now time.Time) (id peer.ID, waited bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, n := range p.nodes {
@@ -60,14 +60,14 @@ func (p *pool) known(adminURL string, now time.Time) (id peer.ID, waited bool) {
 	return "", false
 }
 
-// ownersOf are the indexers that have the publisher assigned, ascending, frozen
-// ones left out.
+// ownersOf are the indexers that own the publisher, ascending, frozen ones left
+// out.
 func (p *pool) ownersOf(publisher peer.ID) []peer.ID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var ids []peer.ID
 	for _, n := range p.nodes {
-		if n.facts != nil && !n.facts.frozen && n.has(publisher) {
+		if n.isOwner(publisher) {
 			ids = append(ids, n.facts.id)
 		}
 	}

@@ -7,9 +7,9 @@ import (
 
 // metrics are the assigner's counters. All names begin with signpost_assigner_.
 type metrics struct {
+	*announceMetrics
 	announces         *prometheus.CounterVec // by source
 	duplicates        prometheus.Counter
-	noRoom            prometheus.Counter
 	forwards          *prometheus.CounterVec // by result
 	assigns           *prometheus.CounterVec // by result
 	handoffs          *prometheus.CounterVec // by result
@@ -40,13 +40,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return f.NewHistogram(prometheus.HistogramOpts{Namespace: "signpost", Subsystem: "assigner", Name: name, Help: help, Buckets: buckets})
 	}
 	return &metrics{
-		announces:     counters("announces_received_total", "source", "Announces received, by source: direct (HTTP) or gossip."),
-		duplicates:    counter("announces_duplicate_total", "Announces dropped because they were received before."),
-		noRoom:        counter("announces_no_room_total", "Announces answered 503 because too many publishers wait."),
-		forwards:      counters("announces_forwarded_total", "result", "Announces sent to indexers, by result: accepted or failed. A retry counts again."),
-		assigns:       counters("assigns_total", "result", "Assign calls, by result."),
-		handoffs:      counters("handoffs_total", "result", "Handoff calls, by result."),
-		spentHandoffs: counter("handoffs_spent_total", "Handoffs that were accepted and left nothing assigned."),
+		announceMetrics: newAnnounceMetrics(r),
+		announces:       counters("announces_received_total", "source", "Announces received, by source: direct (HTTP) or gossip."),
+		duplicates:      counter("announces_duplicate_total", "Announces dropped because they were received before."),
+		forwards:        counters("announces_forwarded_total", "result", "Announces sent to indexers, by result: accepted or failed. A retry counts again."),
+		assigns:         counters("assigns_total", "result", "Assign calls, by result."),
+		handoffs:        counters("handoffs_total", "result", "Handoff calls, by result."),
+		spentHandoffs:   counter("handoffs_spent_total", "Handoffs that were accepted and left nothing assigned."),
 		indexers: f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "signpost", Subsystem: "assigner", Name: "indexers",
 			Help: "Members of the pool, by state."}, []string{"state"}),
 		publishers:        gauge("publishers", "Publishers assigned to some indexer."),

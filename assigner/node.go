@@ -149,6 +149,12 @@ func (n *node) has(publisher peer.ID) bool {
 	if _, ok := n.facts.index[publisher]; ok {
 		return true
 	}
+	return n.given(publisher)
+}
+
+// given: a step that has succeeded made n the owner, which its facts do not show
+// yet.
+func (n *node) given(publisher peer.ID) bool {
 	u := n.underway[publisher]
 	return u != nil && u.state == stepDone && (u.Kind == Assign || u.Kind == Handoff)
 }

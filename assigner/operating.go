@@ -56,7 +56,7 @@ func (a *Assigner) openOperating() (err error) {
 		file: cfg.PoolFile, ask: ask, intents: a.intents, apply: a.apply, events: a.events, log: a.log,
 		failures: a.metrics.lookUpFailures,
 		known: func(adminURL string) (id peer.ID, waited bool) {
-			return a.pool.known(adminURL, time.Now())
+			return a.pool.knownID(adminURL, time.Now())
 		},
 	})
 	a.pool.cfg.absent = func(now time.Time) int { return a.roster.absent(now, a.cfg.Grace) }

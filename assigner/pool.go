@@ -20,11 +20,13 @@ type poolConfig struct {
 	pollInterval time.Duration
 	callTimeout  time.Duration
 	grace        time.Duration
-	maxKept      int
 	movesAnHour  int // for balance; 0: none
 	log          *slog.Logger
 	metrics      *metrics
-	forget       func(announce.Key) // makes a repetition of an announce count as new
+	// remember reports whether an announce is new, and forget makes a repetition
+	// of it count as new.
+	remember func(announce.Key) bool
+	forget   func(announce.Key)
 	// absent is how many names may still bring members; nil: none do.
 	absent func(now time.Time) int
 	// intents are what the operator wishes; nil: nothing.
@@ -43,7 +45,8 @@ type pool struct {
 	mu      sync.Mutex
 	nodes   []*node // in the order of the configuration
 	kept    *keptAnnounces
-	holding bool // new publishers wait for unread members, and it was logged
+	journal *journal // nil without one
+	holding bool     // new publishers wait for unread members, and it was logged
 
 	hint  *admin.PoolMap // the newest that indexers had kept at start; nil: none
 	moves moveBudget
@@ -54,7 +57,9 @@ type pool struct {
 }
 
 func newPool(cfg poolConfig) *pool {
-	return &pool{cfg: cfg, changed: make(chan struct{}, 1), kept: newKeptAnnounces(cfg.maxKept)}
+	p := &pool{cfg: cfg, changed: make(chan struct{}, 1), kept: newKeptAnnounces(maxStrangers)}
+	p.kept.dropped = p.pushedOut
+	return p
 }
 
 // wake signals a channel of capacity 1 that something waits for.

@@ -43,6 +43,10 @@ type story struct {
 	fakes   map[string]*fakeIndexer
 	members []admin.PoolMember
 
+	announces AnnounceConfig
+	primary   func(ctx context.Context, u string) error                      // answers health checks
+	other     func(ctx context.Context, u string, a announce.Announce) error // takes what goes outside the pool
+
 	assigner *Assigner
 	cancel   context.CancelFunc
 	ended    chan error
@@ -112,13 +116,17 @@ func (s *story) byURL(u string) *fakeIndexer { return s.fakes[u[strings.LastInde
 func (s *story) start(td *datadriven.TestData) string {
 	cfg := Config{
 		Listener: newIdleListener(), Members: s.members, Replication: 1,
-		PollInterval: 2 * time.Second, CallTimeout: time.Second,
+		PollInterval: 2 * time.Second, CallTimeout: time.Second, Announces: s.announces,
 	}
 	td.MaybeScanArgs(s.t, "replication", &cfg.Replication)
 	var err error
 	s.assigner, err = open(cfg, links{
 		connect: func(m admin.PoolMember, _ string) (client, error) { return s.byURL(m.Admin), nil },
+		healthy: s.primary,
 		send: func(ctx context.Context, u string, a announce.Announce) error {
+			if s.byURL(u) == nil {
+				return s.other(ctx, u, a)
+			}
 			err := s.byURL(u).announced(ctx, a)
 			if err == announce.ErrNotAllowed {
 				return &announce.StatusError{Code: 403}
@@ -152,7 +160,7 @@ func (s *story) stop() string {
 func (s *story) announce(td *datadriven.TestData) string {
 	for _, arg := range td.CmdArgs {
 		publisher, headWord, _ := strings.Cut(arg.Key, "@")
-		if err := s.assigner.accept(s.t.Context(), announceOf(peer.ID(publisher), headWord)); err != nil {
+		if err := s.assigner.hear(s.t.Context(), announceOf(peer.ID(publisher), headWord)); err != nil {
 			return err.Error()
 		}
 	}

@@ -49,7 +49,8 @@ func assignerCommand() *cli.Command {
 			"  dns=indexers.example.com find-port=3000 ingest-port=3001 admin-port=3002\n\n" +
 			"The pool file is read again when it changes and on SIGHUP. The assigner keeps no\n" +
 			"facts on disk: it asks the indexers at start. What its operator asks for with\n" +
-			"signpost pool is kept in the --intents file.",
+			"signpost pool is kept in the --intents file. With --journal it keeps announces\n" +
+			"that no indexer has taken yet.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
 			stringFlag(flagListen, ":3001", "`ADDR` to take announces on"),
@@ -65,7 +66,7 @@ func assignerCommand() *cli.Command {
 			stringFlag(flagIdentity, "", "`FILE` with the libp2p identity key, made if absent; without it a new identity each start"),
 			metricsFlag(),
 			logLevelFlag(),
-		}, gossipFlags(":3003")...),
+		}, append(announceFlags(), gossipFlags(":3003")...)...),
 		Action: runAssigner,
 	}
 }
@@ -97,6 +98,10 @@ func runAssigner(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	announces, err := announceConfig(c, gossip != nil)
+	if err != nil {
+		return errors.Join(err, closeGossip(gossip))
+	}
 	listeners := listenerSet{c: c}
 	ln, metricsLn := listeners.open(flagListen), listeners.open(flagMetrics)
 	if c.String(flagListenAdmin) != none {
@@ -112,7 +117,7 @@ func runAssigner(c *cli.Context) error {
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Operating: operating,
 		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll),
-		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg,
+		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg, Announces: announces,
 	})
 	if err != nil {
 		listeners.close()

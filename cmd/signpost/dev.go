@@ -202,6 +202,7 @@ func (p *devPool) openAssigner() error {
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Members: p.members,
 		Replication: 1, PollInterval: defaultPoll, Logger: p.log,
+		Announces: assigner.AnnounceConfig{Journal: filepath.Join(p.dir, "assigner", "journal")},
 	})
 	if err != nil {
 		_ = ln.Close()
