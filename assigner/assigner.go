@@ -335,7 +335,9 @@ func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
 		var elapsed time.Duration
 		if active {
 			started := time.Now()
-			d := decide(a.pool.view(started))
+			v := a.pool.view(started)
+			d := decide(v)
+			a.pool.surplus(v, &d)
 			a.pool.handOut(d, time.Now())
 			elapsed = time.Since(started)
 			a.metrics.planSeconds.Observe(elapsed.Seconds())

@@ -343,6 +343,7 @@ func (p *pool) refuse(n *node, s Step, err error, now time.Time) {
 		n.refused[s.Publisher] = r
 	}
 	r.times++
+	r.why = err.Error()
 	r.until = now.Add(backoff(r.times, p.cfg.pollInterval, maxRefusal))
 	p.cfg.log.Warn("indexer refuses publisher", "step", s.Kind, "publisher", s.Publisher, "indexer", n.name(), "err", err)
 }

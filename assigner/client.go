@@ -80,6 +80,28 @@ func (c *Client) Events(ctx context.Context, q EventQuery) (p EventPage, err err
 	return p, err
 }
 
+// Plan asks what would be done now.
+func (c *Client) Plan(ctx context.Context) (p PlanPage, err error) {
+	err = c.call(ctx, http.MethodGet, planPath, nil, "", &p)
+	return p, err
+}
+
+// Explain asks where a publisher is and why. ErrNotFound if it is nowhere.
+func (c *Client) Explain(ctx context.Context, publisher peer.ID) (x Explanation, err error) {
+	err = c.call(ctx, http.MethodGet, explainPath, neturl.Values{"publisher": {publisher.String()}}, "", &x)
+	return x, err
+}
+
+// Clean has what holders keep in surplus freed; with dryRun it only says what
+// that is.
+func (c *Client) Clean(ctx context.Context, dryRun bool, w Wish) (Done, error) {
+	values := neturl.Values{}
+	if dryRun {
+		values.Set("dry-run", "true")
+	}
+	return c.do(ctx, http.MethodPut, cleanPath, w, values, "")
+}
+
 // Add adds a line to the pool.
 func (c *Client) Add(ctx context.Context, l admin.PoolLine, w Wish) (Done, error) {
 	return c.do(ctx, http.MethodPost, membersPath, w, neturl.Values{}, l.String())

@@ -2,6 +2,7 @@ package assigner
 
 import (
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -18,6 +19,11 @@ type Explanation struct {
 	// Steps are what a plan would do now; Waiting says why it does no more.
 	Steps   []PlannedStep `json:",omitempty"`
 	Waiting string        `json:",omitempty"`
+	// Underway are steps begun whose effect is not seen yet.
+	Underway []PlannedStep `json:",omitempty"`
+	Refused  []Refusal     `json:",omitempty"`
+	// Events are the last about it.
+	Events []Event `json:",omitempty"`
 	// Bound are the indexers it is tied to.
 	Bound []peer.ID `json:",omitempty"`
 }
@@ -29,9 +35,13 @@ type Place struct {
 	Role      admin.Role
 	Continued peer.ID `json:",omitempty"`
 	Ranges    []admin.Range
+	Since     time.Time `json:",omitzero"` // of the role
+	Mark      string    `json:",omitempty"`
 	Height    uint64
+	Pending   int
 	Filling   bool    `json:",omitzero"`
 	Load      float64 // multihashes a second
+	LastError string  `json:",omitempty"`
 }
 
 // PlannedStep is a Step as the API shows it.

@@ -101,6 +101,7 @@ func (a *Assigner) handler() http.Handler {
 			})
 		}
 	})
+	mux.HandleFunc(admin.CoveragePath, a.serveCoverage)
 	mux.HandleFunc(AssignmentsPath, func(w http.ResponseWriter, r *http.Request) {
 		if api.Method(w, r, http.MethodGet) {
 			w.Header().Set("Cache-Control", "no-store")

@@ -42,6 +42,7 @@ type node struct {
 	failures int       // looks failed since the last that succeeded
 	failing  time.Time // since when; the zero time: the last look succeeded
 	looks    uint64    // looks begun
+	looked   time.Time // when the last look that succeeded ended
 
 	underway     map[peer.ID]*underway // by publisher
 	queued       int                   // tasks queued or running
@@ -87,6 +88,7 @@ type task struct {
 type refusal struct {
 	times int
 	until time.Time
+	why   string
 }
 
 // duplicateError: two members of the pool are the same indexer.

@@ -62,6 +62,7 @@ func (a *Assigner) operatorHandler() http.Handler {
 	pages := a.handler()
 	mux.Handle(PoolPath, pages)
 	mux.Handle(AssignmentsPath, pages)
+	mux.Handle(admin.CoveragePath, pages)
 	mux.Handle("/health", pages)
 	page := func(path string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc(path, a.answer(map[string]func(*http.Request) (any, error){http.MethodGet: f}))
@@ -70,6 +71,8 @@ func (a *Assigner) operatorHandler() http.Handler {
 		return IntentsPage{Kept: a.intents.Kept(), Intents: a.intents.Current()}, nil
 	})
 	page(EventsPath, a.askEvents)
+	page(planPath, a.askPlan)
+	page(explainPath, a.askExplain)
 	put := func(path string, f func(*request) (Done, error)) {
 		mux.HandleFunc(path, a.answer(map[string]func(*http.Request) (any, error){http.MethodPut: a.action(f)}))
 	}
@@ -78,6 +81,7 @@ func (a *Assigner) operatorHandler() http.Handler {
 	mux.HandleFunc(drainPath, a.answer(map[string]func(*http.Request) (any, error){
 		http.MethodPut: a.action(a.drain), http.MethodDelete: a.action(a.undrain)}))
 	put(freezePath, a.freeze)
+	put(cleanPath, a.clean)
 	put(unfreezePath, a.unfreeze)
 	put(replicationPath, a.setReplication)
 	put(pinPath, a.pin)

@@ -53,7 +53,8 @@ type pool struct {
 	// changes grows whenever a look brought other facts.
 	changes uint64
 
-	last decision // the last plan
+	last     decision // the last plan
+	cleaning bool     // surplus is to be freed
 }
 
 func newPool(cfg poolConfig) *pool {
@@ -139,8 +140,25 @@ func (p *pool) runs(n *node, stop func()) bool {
 func (p *pool) view(now time.Time) View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, n := range p.nodes {
+		n.expire(now)
+	}
+	v := p.viewNow(now)
+	v.Moves = 0
+	if !p.wishes().NoRebalance && len(v.Busy) == 0 {
+		v.Moves = p.moves.left(now, p.cfg.movesAnHour)
+	}
+	p.noteHolding(v)
+	return v
+}
+
+// viewNow is view without limits to moves.
+func (p *pool) viewNow(now time.Time) View {
 	wishes := p.wishes()
-	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers(), Fills: maxFills}
+	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers(), Fills: maxFills, Moves: -1}
+	if wishes.NoRebalance {
+		v.Moves = 0
+	}
 	if p.cfg.absent != nil {
 		v.Unread = p.cfg.absent(now)
 	}
@@ -155,7 +173,6 @@ func (p *pool) view(now time.Time) View {
 			}
 			continue
 		}
-		n.expire(now)
 		for publisher := range n.underway {
 			v.Busy = append(v.Busy, publisher)
 		}
@@ -169,11 +186,7 @@ func (p *pool) view(now time.Time) View {
 		v.Indexers = append(v.Indexers, ix)
 	}
 	v.Fills = max(v.Fills, 0)
-	if !wishes.NoRebalance && len(v.Busy) == 0 {
-		v.Moves = p.moves.left(now, p.cfg.movesAnHour)
-	}
 	wishes.into(&v)
-	p.noteHolding(v)
 	return v
 }
 
@@ -391,7 +404,7 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 		n.stepsAfter = time.Time{}
 		p.resumeForwards(n)
 	}
-	n.failures, n.failing = 0, time.Time{}
+	n.failures, n.failing, n.looked = 0, time.Time{}, now
 	if p.learn(n, look, f, now) || !wasUp {
 		p.changes++
 		wake(p.changed)

@@ -14,15 +14,6 @@ import (
 	"github.com/signpost-index/signpost/api/admin"
 )
 
-// removable says why a member must not be removed: an indexer that works and has
-// publishers would go on with them while others begin anew.
-func (a *Assigner) removable(m foundMember) error {
-	if m.up && m.publishers > 0 {
-		return fmt.Errorf("%w: indexer %s has %d publishers: drain it first (signpost pool drain), and remove it when it has none", admin.ErrRefused, m.name(), m.publishers)
-	}
-	return nil
-}
-
 func (a *Assigner) addMember(r *request) (Done, error) {
 	body, err := api.ReadBody(r.Body, maxIntentsLine)
 	if err != nil {

@@ -45,34 +45,48 @@ func runPoolList(c *cli.Context) error {
 	if c.Bool(flagJSON) {
 		return json.NewEncoder(c.App.Writer).Encode(l)
 	}
-	fmt.Fprint(c.App.Writer, memberTable(l.Pool, l.Wishes.Intents))
+	fmt.Fprint(c.App.Writer, memberTable(l.Pool))
 	fmt.Fprint(c.App.Writer, wishLines(l.Wishes, time.Now()))
 	return nil
 }
 
 // memberTable lists the indexers below a line that counts publishers.
-func memberTable(p assigner.PoolPage, in assigner.Intents) string {
+func memberTable(p assigner.PoolPage) string {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"indexer", "admin", "state", "publishers", "disk", "last error"})
+	t.AppendHeader(table.Row{"indexer", "admin", "state", "owns", "holds", "mhs/s", "lag", "disk", "full in", "last error"})
 	for _, m := range p.Members {
 		id, state, usage := "(not read yet)", api.PlainText(string(m.State), maxStateShown), ""
 		if m.ID != "" {
 			id = m.ID.String()
 		}
-		if m.ID != "" && in.Drained(m.ID) {
-			state += ", draining"
-		}
 		if m.Usage >= 0 {
 			usage = fmt.Sprintf("%.1f %%", m.Usage)
 		}
-		t.AppendRow(table.Row{id, api.PlainText(m.Admin, 0), state, humanize.Comma(int64(m.Publishers)), usage, api.PlainText(m.Error, maxErrorShown)})
+		problem := m.Error
+		if problem == "" {
+			problem = m.FrozenWhy
+		}
+		t.AppendRow(table.Row{id, api.PlainText(m.Admin, 0), state, humanize.Comma(int64(m.Owned)), humanize.Comma(int64(m.Publishers - m.Owned)),
+			humanize.SIWithDigits(m.MultihashesPerSecond, 1, ""), humanize.Comma(int64(m.PendingAds)), usage, fullIn(m.FreezeSeconds), api.PlainText(problem, maxErrorShown)})
 	}
 	unplaced := ""
 	if p.Unplaced > 0 {
 		unplaced = fmt.Sprintf(", and %s that no indexer has or can take now", humanize.Comma(int64(p.Unplaced)))
 	}
 	return fmt.Sprintf("%s indexers, %s publishers%s\n%s\n", humanize.Comma(int64(len(p.Members))), humanize.Comma(int64(p.Publishers)), unplaced, t.Render())
+}
+
+// fullIn is the time until an indexer freezes if it goes on growing.
+func fullIn(seconds *float64) string {
+	if seconds == nil || *seconds > 10*365*24*3600 {
+		return ""
+	}
+	d := time.Duration(*seconds * float64(time.Second))
+	if d > 48*time.Hour {
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+	return d.Round(time.Second).String()
 }
 
 // wishLines tells what was asked for, a line each; nothing if nothing was.

@@ -1,0 +1,61 @@
+package assigner
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/admin"
+)
+
+// PoolCoverage is the answer of the assigner's GET /signpost/v1/coverage: what
+// of which chain is on which indexer, as far as it is known.
+type PoolCoverage struct {
+	// Version changes whenever a role, a range or a member does.
+	Version uint64
+	Members []CoveredMember // in the order of the pool
+}
+
+// CoveredMember is one indexer. Roles are not known of one that was never read,
+// nor met in a pool map, and of foreign ones their ranges are not.
+type CoveredMember struct {
+	ID    peer.ID `json:",omitempty"`
+	Find  string  // base URL of its find API
+	State State
+	// Known says that what it holds is known, Plain that it tells no ranges.
+	Known bool
+	Plain bool `json:",omitzero"`
+	// AsOf is the last look that found it so; zero if that is known from a pool
+	// map only.
+	AsOf       time.Time `json:",omitzero"`
+	Publishers []admin.CoveredPublisher
+}
+
+// coverage is the union of what the members said they own and hold.
+func (p *pool) coverage(now time.Time) PoolCoverage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := PoolCoverage{Version: p.changes, Members: make([]CoveredMember, 0, len(p.nodes))}
+	for _, n := range p.nodes {
+		m := CoveredMember{Find: n.member.Find, State: p.state(n, now), AsOf: n.looked, Publishers: []admin.CoveredPublisher{}}
+		if f := n.facts; f != nil {
+			m.ID, m.Known, m.Plain = f.id, true, f.plain
+			for _, r := range f.roles {
+				m.Publishers = append(m.Publishers, admin.CoveredPublisher{
+					Publisher: r.Publisher, Role: r.Role, Ranges: r.Ranges, Mark: r.Mark, More: r.Gaps > 0 || r.Pending > 0,
+				})
+			}
+		}
+		c.Members = append(c.Members, m)
+	}
+	return c
+}
+
+func (a *Assigner) serveCoverage(w http.ResponseWriter, r *http.Request) {
+	if api.Method(w, r, http.MethodGet) {
+		w.Header().Set("Cache-Control", "no-store")
+		api.JSON(w, http.StatusOK, a.pool.coverage(time.Now()))
+	}
+}
