@@ -44,6 +44,8 @@ func (a localAdmin) assignerMode() error {
 	return nil
 }
 
+// Assigned lists what is held along with what is owned, as the reference's list
+// keeps what a frozen node has.
 func (a localAdmin) Assigned(context.Context) ([]admin.Assignment, error) {
 	if err := a.assignerMode(); err != nil {
 		return nil, err
@@ -87,11 +89,19 @@ func (a localAdmin) Assign(_ context.Context, publisher peer.ID) error {
 		return admin.ErrFrozen
 	}
 	if err := a.ix.store.Assign(store.Assignment{Publisher: publisher, Time: time.Now()}); err != nil {
-		return err
+		return frozenKind(err)
 	}
 	a.ix.book.assigned(publisher)
 	a.ix.log.Info("publisher assigned", "publisher", publisher)
 	return nil
+}
+
+// frozenKind gives the error of a node that froze meanwhile its kind.
+func frozenKind(err error) error {
+	if errors.Is(err, store.ErrFrozen) {
+		return admin.ErrFrozen
+	}
+	return err
 }
 
 func (a localAdmin) Unassign(_ context.Context, publisher peer.ID) error {
@@ -119,7 +129,7 @@ func (a localAdmin) Handoff(ctx context.Context, publisher peer.ID, h admin.Hand
 	if err := a.assignerMode(); err != nil {
 		return err
 	}
-	if a.ix.isAssigned(publisher) {
+	if as, ok := a.ix.store.Assignment(publisher); ok && as.Role == store.RoleOwner {
 		return admin.ErrAlreadyAssigned
 	}
 	if a.ix.store.Frozen() {
@@ -145,7 +155,7 @@ func (a localAdmin) Handoff(ctx context.Context, publisher peer.ID, h admin.Hand
 	providers, mark, addrs := handoffState(infos)
 	assignment := store.Assignment{Publisher: publisher, Continued: h.FrozenID, Time: time.Now()}
 	if err := a.ix.store.AssignWithMark(assignment, mark, providers); err != nil {
-		return err
+		return frozenKind(err)
 	}
 	a.ix.book.assigned(publisher)
 	a.ix.log.Info("publisher taken over", "publisher", publisher, "from", h.FrozenID, "providers", len(providers))

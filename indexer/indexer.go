@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,6 +119,9 @@ type Indexer struct {
 	registry *prometheus.Registry
 	disk     *diskWatch
 	rate     *ingestRate
+	rates    publisherRates
+	started  string     // tells versions of this run from others
+	mapping  sync.Mutex // the pool map's file
 	jobs     *storeJobs
 	book     *publisherBook
 	policy   atomic.Pointer[policy] // never nil once opened
@@ -158,6 +162,7 @@ func Open(cfg Config) (*Indexer, error) {
 		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, RateBytes: cfg.PublisherRate, Streams: streams}),
 		unassigned: make(map[peer.ID]bool),
 		probes:     make(chan struct{}, maxProbes),
+		started:    strconv.FormatInt(time.Now().UnixNano(), 36),
 	}
 	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := ix.open(); err != nil {
@@ -250,18 +255,19 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		}
 	}
 	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
-	serve(ix.cfg.Find, find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version}))
+	serve(ix.cfg.Find, ix.withCoverage(find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version})))
 	serve(ix.cfg.Ingest, ix.ingestHandler())
 	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{
 		Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin,
 		Check:    func(context.Context) error { return ix.store.Probe() },
-		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(), Node: ix.Node(),
+		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(), Node: ix.Node(), Roles: ix.Roles(),
 		Metrics: metrics, Pprof: true, Logger: ix.log,
 	}))
 	serve(ix.cfg.Metrics, metrics)
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })
 	g.Go(func() error { return ix.rate.run(ctx) })
+	g.Go(func() error { return ix.rates.run(ctx, ix.store.PutCounts) })
 	g.Go(func() error { return ix.book.run(ctx) })
 	if ix.gossip != nil {
 		g.Go(func() error { return ix.gossip.Run(ctx, ix.hear) })

@@ -289,7 +289,8 @@ func (b *publisherBook) removeOne(ctx context.Context, id peer.ID, candidates []
 	return b.revisitLeaning()
 }
 
-// revisitLeaning wakes the publishers whose ads stood as those of one removed.
+// revisitLeaning wakes the publishers of which ads are to be looked at again:
+// those whose ads stood as those of one removed, or were skipped.
 func (b *publisherBook) revisitLeaning() error {
 	ids, err := b.store.Revisits()
 	for _, id := range ids {

@@ -92,4 +92,10 @@ func diskOf(v volume) admin.Disk {
 	}
 }
 
-func (n localNode) Unfreeze(context.Context) error { return n.ix.disk.unfreeze() }
+// Unfreeze has what was skipped meanwhile fetched.
+func (n localNode) Unfreeze(context.Context) error {
+	if err := n.ix.disk.unfreeze(); err != nil {
+		return err
+	}
+	return n.ix.book.revisitLeaning()
+}

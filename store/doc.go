@@ -125,7 +125,9 @@
 //	        ┌───┬──────┐                           ┌─────┬──────┬─────┬──────┬───────┬─────────┬───────┬───────┬───────┐
 //	progress│ m │ peer │                           │ cid │ prev │ pos │ time │ above │ pending │ tombs │ again │ scans │
 //	        └───┴──────┘                           └─────┴──────┴─────┴──────┴───────┴─────────┴───────┴───────┴───────┘
-//	                                                 the mark                  counts, int; the last two only if one is not 0
+//	                                                 the mark                  counts, int; the last two and againFrom pos only if
+//	                                                                           one is not 0, or height int, multihashes int and
+//	                                                                           epoch pos follow, which do if one is not 0
 //	        ┌───┬──────┬──────┐                    ┌─────┬──────┐
 //	above   │ a │ peer │ pos8 │ done above mark    │ cid │ prev │
 //	        └───┴──────┴──────┘                    └─────┴──────┘
@@ -137,8 +139,10 @@
 //	scan    │ s │ peer │ pos8 │ a walk goes on     │ cid │ trouble │  before the cid, if there is a
 //	        └───┴──────┴──────┘ here               └─────┴─────────┘  depth: undefined cid, depth int
 //	        ┌───┬──────┐                           ┌─────────┬───────────┬────────────┬─────────────┐
-//	revisit │ r │ peer │                           │ all 0/1 │ depth int │ number int │ list of cid │
+//	revisit │ r │ peer │                           │ flags 1 │ depth int │ number int │ list of cid │
 //	        └───┴──────┘                           └─────────┴───────────┴────────────┴─────────────┘
+//	                                                 and floor stand, top cid and pos, as the flags say; a stand is
+//	                                                 cid, pos, height int
 //	        ┌───┬──────┬──────┐
 //	leans   │ L │ peer │ peer │                      empty: ads of the second stand as the first's
 //	        └───┴──────┴──────┘
@@ -179,8 +183,13 @@
 //	removed │ z │ num4 │ provider's number, its    empty
 //	        └───┴──────┘ records not yet swept
 //	        ┌───┬──────┐                           ┌──────┬──────┐
-//	assign- │ c │ peer │                           │ peer │ time │ continued, "" if none
-//	ment    └───┴──────┘                           └──────┴──────┘
+//	role    │ c │ peer │                           │ peer │ time │ continued, "" if none; of format 5 that is all
+//	        └───┴──────┘                           └──────┴──────┘
+//	                                                 then role byte, first range's pos, stand where it was closed, list of
+//	                                                 cid applied above, list of ranges: from cid, to cid
+//	        ┌───┬──────┬────────┐
+//	else-   │ E │ peer │ hash12 │                   empty: the ad of this CID has its content at another indexer
+//	where   └───┴──────┴────────┘
 //	latch   │ f │                                  │ time │ there while frozen
 //	why     │ W │                                  │ text │ why it is frozen, if that was said
 //	next ID │ n │                                  │ id8  │ first not reserved

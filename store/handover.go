@@ -147,6 +147,7 @@ type Takeover struct {
 	Height    uint64
 	Applied   []cid.Cid // ads above Mark whose content From has, at most MaxElsewhere
 	Providers []Provider
+	Addrs     []string // where the publisher is reached, if that is not known here
 }
 
 func (o Takeover) check() error {
@@ -169,7 +170,7 @@ func (o Takeover) check() error {
 			return err
 		}
 	}
-	return nil
+	return checkAddrs(o.Addrs)
 }
 
 // TakeOver makes the store the owner of publishers from their marks on: role,
@@ -211,6 +212,11 @@ func (t *tx) takeOver(o Takeover) (Assignment, error) {
 	}
 	for _, p := range o.Providers {
 		if err := t.registerProvider(p, at.Pos); err != nil {
+			return a, err
+		}
+	}
+	if len(o.Addrs) > 0 && len(t.s.publisher(pub).info.addrs) == 0 {
+		if err := t.setPublisherAddrs(pub, o.Addrs); err != nil {
 			return a, err
 		}
 	}
@@ -314,7 +320,7 @@ func (t *tx) checkEpoch(ad Ad) error {
 // Release ends that a publisher is owned or held, and removes the given
 // providers, as RetirePublisher does; progress is forgotten, so that its chain
 // is fetched anew should it be assigned again. It is durable when Release
-// returns nil. known is false if it is neither owned nor held.
+// returns nil. known is false if nothing is known of it.
 func (s *Store) Release(publisher peer.ID, providers []peer.ID, gone func(peer.ID) bool) (known bool, err error) {
 	if err := s.enterWrite(); err != nil {
 		return false, err
@@ -326,7 +332,7 @@ func (s *Store) Release(publisher peer.ID, providers []peer.ID, gone func(peer.I
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	_, err = s.update(func(t *tx) error {
-		if known = s.assignments[publisher].Role != 0; !known {
+		if known = s.assignments[publisher].Role != 0 || t.peek(publisher).chain(); !known {
 			return errStop
 		}
 		for _, p := range providers {

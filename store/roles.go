@@ -199,6 +199,20 @@ func (s *Store) Assignment(publisher peer.ID) (Assignment, bool) {
 	return a, ok && a.Role != roleLeft
 }
 
+// PutCounts returns how many multihashes were put of each publisher owned or
+// held, since the store was made.
+func (s *Store) PutCounts() map[peer.ID]uint64 {
+	s.view.RLock()
+	defer s.view.RUnlock()
+	counts := make(map[peer.ID]uint64, len(s.assignments))
+	for id, a := range s.assignments {
+		if p := s.publishers[id]; p != nil && a.Role != roleLeft {
+			counts[id] = p.progress.mhs
+		}
+	}
+	return counts
+}
+
 // Takes tells whether content of a publisher is taken: the store is not frozen,
 // and the publisher not closed.
 func (s *Store) Takes(publisher peer.ID) bool {
@@ -217,6 +231,7 @@ type RoleState struct {
 	Stand
 	Pending int // ads known and not done
 	Gaps    int // walks that broke off
+	Walks   int // walks that have not come to their end, those included
 	Filling bool
 	// Behind says that ads above Stand are still to be found that were skipped.
 	Behind      bool
@@ -311,7 +326,7 @@ func (s *Store) roleState(r pebble.Reader, a Assignment) (RoleState, error) {
 	s.view.RLock()
 	info := s.publisher(a.Publisher).info
 	s.view.RUnlock()
-	st := RoleState{Assignment: a, Stand: Stand{w.mark.Ad, w.mark.Pos, w.height}, Pending: int(w.pending), Filling: wish.Fill,
+	st := RoleState{Assignment: a, Stand: Stand{w.mark.Ad, w.mark.Pos, w.height}, Pending: int(w.pending), Walks: int(w.scans), Filling: wish.Fill,
 		Multihashes: w.mhs, Addrs: info.addrs, LastError: info.lastError}
 	if wish.Skipped && wish.Floor.Pos < st.Pos {
 		st.Stand, st.Behind = wish.Floor, true

@@ -21,8 +21,8 @@ type Node interface {
 	// Node says how loaded the node is, how full, and whether and why it is
 	// frozen.
 	Node(ctx context.Context) (NodeStatus, error)
-	// Unfreeze makes it take content again. What was skipped meanwhile stays
-	// skipped. Unfreezing a node that is not frozen is no error. ErrDiskFull if it
+	// Unfreeze makes it take content again. What was skipped meanwhile it fetches,
+	// but of publishers that were closed. Unfreezing a node that is not frozen is no error. ErrDiskFull if it
 	// would freeze again at once.
 	Unfreeze(ctx context.Context) error
 }

@@ -27,7 +27,8 @@ func unfreezeCommand() *cli.Command {
 		Description: "Example:\n" +
 			"  signpost unfreeze --admin http://localhost:3002\n\n" +
 			"Refused while the disk is above the limit, as the node would freeze again at\n" +
-			"once. What it was announced meanwhile and skipped stays skipped.",
+			"once. What it was announced meanwhile and skipped is fetched, but of publishers\n" +
+			"that were handed to other nodes.",
 		OnUsageError: usageError,
 		Flags:        adminFlags(),
 		Action:       runUnfreeze,
@@ -60,6 +61,6 @@ func runUnfreeze(c *cli.Context) error {
 	if err := client.Unfreeze(c.Context); err != nil {
 		return askedAdmin(c, err)
 	}
-	fmt.Fprintf(c.App.ErrWriter, "%s takes content again; what it skipped while frozen stays skipped\n", client)
+	fmt.Fprintf(c.App.ErrWriter, "%s takes content again; what it skipped while frozen it fetches now\n", client)
 	return nil
 }

@@ -1,0 +1,65 @@
+package indexer
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/store"
+)
+
+// withCoverage adds what is held to the find API, for frontends.
+func (ix *Indexer) withCoverage(h http.Handler) http.Handler {
+	if !ix.cfg.AssignedOnly {
+		return h
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.Handle(admin.CoveragePath, admin.NewCoverageHandler(ix.Roles(), admin.HandlerConfig{Logger: ix.log}))
+	return mux
+}
+
+// Coverage says what is held. It may leave something out that came since; it
+// names nothing that is not on disk.
+func (r localRoles) Coverage(context.Context) (admin.Coverage, error) {
+	if err := r.mode(); err != nil {
+		return admin.Coverage{}, err
+	}
+	c := admin.Coverage{ID: r.ix.id, AsOf: time.Now().UTC(), Frozen: r.ix.store.Frozen()}
+	version, states, err := r.states("")
+	if err != nil {
+		return c, err
+	}
+	c.Version = version
+	for _, st := range states {
+		if r.ix.book.isGone(st.Publisher) {
+			continue // what it published was removed, and is not here again yet
+		}
+		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), More: st.Behind}
+		if st.Role == store.RoleOwner && (st.Pending > 0 || st.Walks > 0) {
+			r.gaps(&p)
+		}
+		c.Publishers = append(c.Publishers, p)
+	}
+	return c, nil
+}
+
+// gaps adds what is known above the mark and not held.
+func (r localRoles) gaps(p *admin.CoveredPublisher) {
+	progress := r.ix.store.DurableProgress(p.Publisher)
+	p.More = p.More || progress.Pending > len(progress.Holes)
+	add := func(ad string) {
+		if len(p.Gaps) == admin.MaxOfferedAds {
+			p.More = true
+			return
+		}
+		p.Gaps = append(p.Gaps, ad)
+	}
+	for _, sc := range progress.Scans {
+		add(cidText(sc.Next))
+	}
+	for _, ad := range progress.Holes {
+		add(cidText(ad.Ad))
+	}
+}
