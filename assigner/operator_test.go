@@ -195,7 +195,7 @@ func TestRemovalIsRefusedWhereItWouldDoHarm(t *testing.T) {
 	for _, n := range ot.pool.nodes {
 		if n.member.Admin == url("admin", "x") {
 			look, _, _, _ := ot.pool.startLook(n)
-			ot.pool.finishLook(n, look, nil, admin.ErrUnavailable, time.Now())
+			ot.pool.finishLook(n, look, nil, admin.ErrUnavailable, time.Now().Add(-time.Hour)) // so it is lost
 		}
 	}
 	if done, err := ot.client.Remove(t.Context(), ot.x.id.String(), false, Wish{}); err != nil || !strings.Contains(done.Note, "had 1 publishers") || ot.hosts() != "y z" {

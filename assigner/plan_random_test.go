@@ -266,6 +266,9 @@ func checkGift(v View, s Step, target *Indexer, h *Held) string {
 	if from == nil || !from.Reachable || from.held(s.Publisher) == nil {
 		return "source cannot hand off"
 	}
+	if !from.Plain && slices.Contains(from.Refused, s.Publisher) {
+		return "source refused"
+	}
 	if from.Plain && !from.Frozen {
 		return "source has not stopped"
 	}

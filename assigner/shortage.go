@@ -83,7 +83,7 @@ func (t *tally) shortageOf(p peer.ID) shortage {
 			s.missing--
 		case !stopped || c.on.spent.has(p) || continued[c.on]:
 			// Adds no owner and nothing to go on from.
-		case c.on.Reachable:
+		case c.on.Reachable && (c.on.Plain || !c.on.refused.has(p)):
 			s.sources = append(s.sources, source{c.on, why})
 		default:
 			s.missing-- // its handoff has to wait for it

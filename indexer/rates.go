@@ -17,10 +17,12 @@ const (
 )
 
 // publisherRates are multihashes a second by publisher, means that fade. They
-// begin anew with the process. Safe for concurrent use.
+// begin anew with the process, and are means of its time as long as that is
+// short: a node that starts anew must not look idle. Safe for concurrent use.
 type publisherRates struct {
 	mu    sync.Mutex
 	known map[peer.ID]publisherRate
+	began time.Time // the first count
 	at    time.Time // of the last count
 }
 
@@ -62,10 +64,17 @@ func (r *publisherRates) see(now time.Time, counts map[peer.ID]uint64) {
 		next[id] = rate
 	}
 	r.known, r.at = next, now
+	if r.began.IsZero() {
+		r.began = now
+	}
 }
 
 func (r *publisherRates) perSecond(id peer.ID) float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.known[id].perSecond
+	age := r.at.Sub(r.began)
+	if age <= 0 {
+		return 0
+	}
+	return r.known[id].perSecond / (1 - math.Exp(-age.Seconds()/publisherRateFade.Seconds()))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -352,34 +351,5 @@ func TestPoolMapOfTheNewestVersionIsKept(t *testing.T) {
 	}
 	if got, err := c.PoolMap(ctx); err != nil || got.Version != 1 {
 		t.Errorf("after a damaged one: %+v, %v", got, err)
-	}
-}
-
-// TestRateOfAPublisherFades: with a time constant of an hour, however often it
-// is looked at.
-func TestRateOfAPublisherFades(t *testing.T) {
-	for _, step := range []time.Duration{time.Second, time.Minute} {
-		var r publisherRates
-		now, count := time.Now(), uint64(1000)
-		see := func(d time.Duration, perSecond uint64) {
-			for end := now.Add(d); now.Before(end); {
-				now, count = now.Add(step), count+perSecond*uint64(step/time.Second)
-				r.see(now, map[peer.ID]uint64{"p": count})
-			}
-		}
-		r.see(now, map[peer.ID]uint64{"p": count})
-		see(time.Hour, 100)
-		if got, want := r.perSecond("p"), 100*(1-1/math.E); math.Abs(got-want) > 0.1 {
-			t.Errorf("step %v: %v a second after an hour of 100, want %v", step, got, want)
-		}
-		before := r.perSecond("p")
-		see(time.Hour, 0)
-		if got, want := r.perSecond("p"), before/math.E; math.Abs(got-want) > 0.1 {
-			t.Errorf("step %v: %v a second after an hour of none, want %v", step, got, want)
-		}
-		r.see(now.Add(step), nil)
-		if r.perSecond("p") != 0 {
-			t.Error("a publisher that is gone has a rate")
-		}
 	}
 }
