@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -27,7 +28,7 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &story{t: t, fakes: make(map[string]*fakeIndexer)}
+				s := &story{t: t, fakes: make(map[string]*fakeIndexer), ours: make(map[string]*oursIndexer)}
 				defer s.stop()
 				datadriven.RunTest(t, file, func(t *testing.T, td *datadriven.TestData) string {
 					return s.do(td)
@@ -41,6 +42,7 @@ func TestStories(t *testing.T) {
 type story struct {
 	t       *testing.T
 	fakes   map[string]*fakeIndexer
+	ours    map[string]*oursIndexer // those with roles
 	members []admin.PoolMember
 
 	announces AnnounceConfig
@@ -74,6 +76,12 @@ func (s *story) do(td *datadriven.TestData) string {
 		return s.show()
 	case "calls":
 		return s.calls()
+	case "wish":
+		return s.wish(td)
+	case "plan":
+		return s.plan()
+	case "explain":
+		return s.explain(td)
 	case "states":
 		return s.states()
 	}
@@ -81,7 +89,7 @@ func (s *story) do(td *datadriven.TestData) string {
 	return ""
 }
 
-// pool takes lines of "name [standby] [preset=publisher,...]".
+// pool takes lines of "name [ours] [standby] [preset=publisher,...]".
 func (s *story) pool(input string) string {
 	s.members = nil
 	for line := range strings.Lines(input) {
@@ -89,6 +97,11 @@ func (s *story) pool(input string) string {
 		name := fields[0]
 		m := admin.PoolMember{Find: url("find", name), Ingest: url("ingest", name), Admin: url("admin", name)}
 		for _, f := range fields[1:] {
+			if f == "ours" && s.ours[name] == nil {
+				s.fakes[name] = newFake(peer.ID(name))
+				s.ours[name] = newOurs(s.fakes[name])
+				continue
+			}
 			if presets, ok := strings.CutPrefix(f, "preset="); ok {
 				m.Preset = ids(strings.ReplaceAll(presets, ",", " "))
 			}
@@ -111,7 +124,9 @@ func (s *story) pool(input string) string {
 
 func url(api, name string) string { return "http://" + api + "." + name }
 
-func (s *story) byURL(u string) *fakeIndexer { return s.fakes[u[strings.LastIndexByte(u, '.')+1:]] }
+func (s *story) name(u string) string { return u[strings.LastIndexByte(u, '.')+1:] }
+
+func (s *story) byURL(u string) *fakeIndexer { return s.fakes[s.name(u)] }
 
 func (s *story) start(td *datadriven.TestData) string {
 	cfg := Config{
@@ -119,15 +134,26 @@ func (s *story) start(td *datadriven.TestData) string {
 		PollInterval: 2 * time.Second, CallTimeout: time.Second, Announces: s.announces,
 	}
 	td.MaybeScanArgs(s.t, "replication", &cfg.Replication)
+	td.MaybeScanArgs(s.t, "moves", &cfg.Moves)
 	var err error
 	s.assigner, err = open(cfg, links{
-		connect: func(m admin.PoolMember, _ string) (client, error) { return s.byURL(m.Admin), nil },
+		connect: func(m admin.PoolMember, _ string) (client, error) {
+			if o := s.ours[s.name(m.Admin)]; o != nil {
+				return o, nil
+			}
+			return s.byURL(m.Admin), nil
+		},
 		healthy: s.primary,
 		send: func(ctx context.Context, u string, a announce.Announce) error {
 			if s.byURL(u) == nil {
 				return s.other(ctx, u, a)
 			}
-			err := s.byURL(u).announced(ctx, a)
+			err := error(nil)
+			if o := s.ours[s.name(u)]; o != nil {
+				err = o.announced(ctx, a)
+			} else {
+				err = s.byURL(u).announced(ctx, a)
+			}
 			if err == announce.ErrNotAllowed {
 				return &announce.StatusError{Code: 403}
 			}
@@ -177,6 +203,9 @@ func (s *story) change(td *datadriven.TestData) string {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if o := s.ours[td.CmdArgs[0].Key]; o != nil && o.change(what, publishers) {
+		return "ok"
+	}
 	switch what {
 	case "freeze":
 		f.frozen = true
@@ -207,6 +236,10 @@ func (s *story) change(td *datadriven.TestData) string {
 func (s *story) show() string {
 	var b strings.Builder
 	for _, name := range s.names() {
+		if o := s.ours[name]; o != nil {
+			fmt.Fprintln(&b, o)
+			continue
+		}
 		fmt.Fprintln(&b, s.fakes[name])
 	}
 	return b.String()
@@ -247,5 +280,67 @@ func (s *story) states() string {
 		fmt.Fprintf(&b, "%s %s %d\n", strings.TrimPrefix(m.Admin, "http://admin."), m.State, m.Publishers)
 	}
 	fmt.Fprintf(&b, "publishers=%d unplaced=%d\n", publishers, unplaced)
+	return b.String()
+}
+
+// wish takes "drain name", "undrain name", "pin publisher name...", "copies
+// publisher=n", "rebalance-off", or "clean".
+func (s *story) wish(td *datadriven.TestData) string {
+	args := td.CmdArgs
+	if args[0].Key == "clean" {
+		s.assigner.pool.cleanNow()
+		return "ok"
+	}
+	err := s.assigner.intents.Change(func(in Intents) (Intents, error) {
+		switch args[0].Key {
+		case "drain":
+			return in.drain(Drain{Indexer: peer.ID(args[1].Key)})
+		case "undrain":
+			return in.undrain(peer.ID(args[1].Key))
+		case "pin":
+			var to []peer.ID
+			for _, a := range args[2:] {
+				to = append(to, peer.ID(a.Key))
+			}
+			in.Pins = append(slices.Clone(in.Pins), Pin{Publisher: peer.ID(args[1].Key), Indexers: to})
+			return in, nil
+		case "copies":
+			n, err := strconv.Atoi(args[1].Vals[0])
+			in.Copies = append(slices.Clone(in.Copies), Copies{Publisher: peer.ID(args[1].Key), Copies: n})
+			return in, err
+		case "rebalance-off":
+			in.NoRebalance = true
+			return in, nil
+		}
+		return in, fmt.Errorf("no such wish")
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+// plan writes what would be done now.
+func (s *story) plan() string {
+	if steps := Plan(s.assigner.pool.peek(time.Now())); len(steps) > 0 {
+		return text(steps)
+	}
+	return "nothing"
+}
+
+// explain writes why a publisher is where it is.
+func (s *story) explain(td *datadriven.TestData) string {
+	x := Explain(s.assigner.pool.peek(time.Now()), peer.ID(td.CmdArgs[0].Key))
+	var b strings.Builder
+	fmt.Fprintf(&b, "wished %d, whole %d\n", x.Wished, x.Whole)
+	for _, p := range x.Places {
+		fmt.Fprintf(&b, "%s %s %s\n", p.Role, string(p.Indexer), p.State)
+	}
+	for _, p := range x.Steps {
+		fmt.Fprintf(&b, "%s %s: %s\n", p.Kind, string(p.Indexer), p.Why)
+	}
+	if x.Waiting != "" {
+		fmt.Fprintf(&b, "waiting: %s\n", x.Waiting)
+	}
 	return b.String()
 }
