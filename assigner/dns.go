@@ -65,10 +65,12 @@ func (s *serverResolver) LookupSRV(ctx context.Context, service, proto, name str
 
 func (s *serverResolver) named(err error) error {
 	var e *net.DNSError
-	if errors.As(err, &e) {
-		e.Server = s.addr
+	if !errors.As(err, &e) {
+		return err
 	}
-	return err
+	own := *e // others that asked the same have this error too
+	own.Server = s.addr
+	return &own
 }
 
 // lookUp asks for every name of lines, and for the hosts of the others if there

@@ -9,8 +9,13 @@
 //	                    ▲                        │
 //	                    └──────── look again ◀───┘
 //
-// Nothing is kept on disk. Assignments live in the indexers and are read from
-// there; an assigner started anew finds them and has nothing to do.
+// No facts are kept on disk. Assignments live in the indexers and are read from
+// there; an assigner started anew finds them and has nothing to do. What is kept
+// is what the operator asked for ([Intents]), which nobody else knows.
+//
+//	pool file ─┐
+//	DNS ───────┼─▶ roster ─▶ members of the pool
+//	operator ──┴─▶ Intents (a file of wishes)
 //
 // What it promises:
 //

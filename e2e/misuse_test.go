@@ -58,7 +58,6 @@ func TestMisuse(t *testing.T) {
 		{"no replication", []string{"assigner", "--replication", "0", "--pool", badPool}, "--replication"},
 		{"resolver without port", []string{"assigner", "--resolver", "127.0.0.1", "--pool", goodPool}, "--resolver"},
 		{"assigner's admin for all", []string{"assigner", "--listen-admin", ":0", "--pool", goodPool}, "--admin-token-file"},
-		{"damaged intents", []string{"assigner", "--listen", anyPort, "--listen-p2p", "none", "--listen-admin", "none", "--pool", goodPool, "--intents", goodPool}, "move the file away"},
 		{"pool of names at the frontend", []string{"frontend", "--listen", anyPort, "--pool", namePool}, "only an assigner follows DNS names"},
 		{"negative poll", []string{"assigner", "--poll-interval", "-1s", "--pool", badPool}, "--poll-interval"},
 		{"frontend of nobody", []string{"frontend", "--listen", anyPort}, "--pool"},
