@@ -273,7 +273,7 @@ func (a *Assigner) Run(ctx context.Context) error {
 		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.accept) })
 	}
 	a.operate(start)
-	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", len(a.cfg.Members))
+	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", a.pool.size())
 	a.plan(ctx, &wg)
 	wg.Wait()
 	a.Close()
