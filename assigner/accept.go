@@ -25,9 +25,6 @@ type AnnounceConfig struct {
 	// taken them; it is made if it is not there. Empty: they are kept in memory,
 	// and a sender is told yes when an owner has taken his.
 	Journal string
-	// Allowed says why announces of a publisher are refused, or nil. It is
-	// called often and from many goroutines. Nil allows all.
-	Allowed func(publisher peer.ID) error
 	// ForwardGossip has announces that came by HTTP published on gossip.
 	ForwardGossip bool
 	// ForwardURLs are base URLs that get every announce, besides the pool.
@@ -138,10 +135,10 @@ func (a *Assigner) runAnnounces(ctx context.Context) error {
 }
 
 func (a *Assigner) allowed(publisher peer.ID) error {
-	if a.cfg.Announces.Allowed == nil {
-		return nil
+	if !a.intents.Current().Policy.Allows(publisher) {
+		return announce.ErrNotAllowed
 	}
-	return a.cfg.Announces.Allowed(publisher)
+	return nil
 }
 
 // accept takes an announce that came by HTTP. It returns nil when an owner has

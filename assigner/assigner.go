@@ -293,7 +293,7 @@ func (a *Assigner) Run(ctx context.Context) error {
 	}
 	a.operate(start)
 	start("pool map", a.leaveHints)
-	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", len(a.cfg.Members))
+	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", a.pool.size())
 	a.plan(ctx, &wg)
 	wg.Wait()
 	a.Close()

@@ -40,10 +40,37 @@ func newResolver(addr string) (resolver, error) {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, fmt.Errorf("resolver %q: want host:port of a DNS server: %w", addr, err)
 	}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return &serverResolver{addr: addr, r: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, addr)
-	}}, nil
+	}}}, nil
+}
+
+// serverResolver asks one DNS server. Its errors name that one, where package net
+// would name the system's.
+type serverResolver struct {
+	addr string
+	r    *net.Resolver
+}
+
+func (s *serverResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	addrs, err := s.r.LookupNetIP(ctx, network, host)
+	return addrs, s.named(err)
+}
+
+func (s *serverResolver) LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error) {
+	cname, records, err := s.r.LookupSRV(ctx, service, proto, name)
+	return cname, records, s.named(err)
+}
+
+func (s *serverResolver) named(err error) error {
+	var e *net.DNSError
+	if !errors.As(err, &e) {
+		return err
+	}
+	own := *e // others that asked the same have this error too
+	own.Server = s.addr
+	return &own
 }
 
 // lookUp asks for every name of lines, and for the hosts of the others if there
@@ -62,7 +89,7 @@ func lookUp(ctx context.Context, r resolver, lines []admin.PoolLine) (a answers,
 	for _, line := range lines {
 		name := line.Name()
 		if name == "" {
-			name = adminHost(line.Admin)
+			name = "host " + adminHost(line.Admin)
 		}
 		if asked[name] {
 			continue

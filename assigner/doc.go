@@ -9,9 +9,15 @@
 //	                    ▲                        │
 //	                    └──────── look again ◀───┘
 //
-// Assignments live in the indexers and are read from there; an assigner started
-// anew finds them and has nothing to do but to have the owners poll. On disk it
-// keeps announces that no owner has yet, if it is given a journal.
+// No facts are kept on disk. Roles live in the indexers and are read from there;
+// an assigner started anew finds them and has nothing to do but to have the
+// owners poll. What is kept is what the operator asked for ([Intents]), which
+// nobody else knows, and announces that no owner has yet, if it is given a
+// journal.
+//
+//	pool file ─┐
+//	DNS ───────┼─▶ roster ─▶ members of the pool
+//	operator ──┴─▶ Intents (a file of wishes)
 //
 // What it promises:
 //

@@ -26,7 +26,12 @@ func idleAssigner(t *testing.T, names ...string) *Assigner {
 
 func idleWith(t *testing.T, announces AnnounceConfig, names ...string) *Assigner {
 	t.Helper()
-	cfg := Config{Listener: newIdleListener(), Replication: 1, Announces: announces}
+	return idleConfigured(t, Config{Announces: announces}, names...)
+}
+
+func idleConfigured(t *testing.T, cfg Config, names ...string) *Assigner {
+	t.Helper()
+	cfg.Listener, cfg.Replication = newIdleListener(), 1
 	for _, name := range names {
 		cfg.Members = append(cfg.Members, admin.PoolMember{Find: url("find", name), Ingest: url("ingest", name), Admin: url("admin", name)})
 	}

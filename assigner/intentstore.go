@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+
+	"github.com/signpost-index/signpost/api/admin"
 )
 
 // intentStore keeps the operator's wishes: in a file, or with no file in memory.
@@ -71,7 +73,7 @@ func (s *intentStore) Change(f func(Intents) (Intents, error)) error {
 	}
 	if s.file != "" {
 		if err := replaceFile(s.file, in.text()); err != nil {
-			return fmt.Errorf("intents file: %w", err)
+			return fmt.Errorf("%w: the wish cannot be kept, and is not in force: intents file: %w", admin.ErrUnavailable, err)
 		}
 	}
 	s.now.Store(&in)

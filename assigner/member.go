@@ -60,6 +60,13 @@ func (p *pool) knownID(adminURL string, now time.Time) (id peer.ID, waited bool)
 	return "", false
 }
 
+// size is the number of members.
+func (p *pool) size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.nodes)
+}
+
 // ownersOf are the indexers that own the publisher, ascending, frozen ones left
 // out.
 func (p *pool) ownersOf(publisher peer.ID) []peer.ID {

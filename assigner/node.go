@@ -158,7 +158,7 @@ func (n *node) has(publisher peer.ID) bool {
 // yet.
 func (n *node) given(publisher peer.ID) bool {
 	u := n.underway[publisher]
-	return u != nil && u.state == stepDone && (u.Kind == Assign || u.Kind == Handoff)
+	return u != nil && u.state == stepDone && u.Kind.gives()
 }
 
 // expire drops what time has decided.
@@ -200,7 +200,7 @@ func (n *node) view(now time.Time, grace time.Duration) Indexer {
 		}
 	}
 	for publisher, u := range n.underway {
-		if u.Kind != Assign && u.Kind != Handoff {
+		if !u.Kind.gives() {
 			continue
 		}
 		if r := f.role(publisher); r == nil || r.Role != admin.RoleOwner {

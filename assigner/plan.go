@@ -119,6 +119,9 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
+// gives: it makes the indexer an owner.
+func (k Kind) gives() bool { return k == Assign || k == Handoff }
+
 // Reason says why a step is taken.
 type Reason string
 

@@ -288,10 +288,13 @@ func (p *pool) handOut(d decision, now time.Time) {
 	}
 	open := make(map[group]*task)
 	var tasks []*task
-	taken := make(map[peer.ID]bool) // a publisher's next step waits for this one
+	taken := make(map[peer.ID]Kind) // a publisher's next step waits, unless both give it away
 	for _, s := range d.steps {
 		n, from := byID[s.Indexer], byID[s.From]
-		if n == nil || s.Kind == Handoff && from == nil || taken[s.Publisher] || len(n.underway) >= maxUnderway {
+		if n == nil || s.Kind == Handoff && from == nil || len(n.underway) >= maxUnderway {
+			continue
+		}
+		if k := taken[s.Publisher]; k != 0 && !(k.gives() && s.Kind.gives()) {
 			continue
 		}
 		single := n.facts.plain || s.Kind == Handoff && from.facts.plain
@@ -313,7 +316,7 @@ func (p *pool) handOut(d decision, now time.Time) {
 			tasks = append(tasks, t)
 		}
 		t.steps = append(t.steps, s)
-		taken[s.Publisher] = true
+		taken[s.Publisher] = s.Kind
 		n.underway[s.Publisher] = &underway{Step: s}
 		if s.Why == ReasonBalance {
 			p.moves.have--
@@ -453,7 +456,7 @@ func (p *pool) settle(n *node, look uint64) bool {
 	for publisher, u := range n.underway {
 		r := n.facts.role(publisher)
 		owned := r != nil && r.Role == admin.RoleOwner
-		gives := u.Kind == Assign || u.Kind == Handoff
+		gives := u.Kind.gives()
 		switch {
 		case u.state == stepUnsure && gives && owned:
 		case u.state == stepDone && look > u.look:

@@ -315,13 +315,11 @@ func TestRefusedPublisherIs403(t *testing.T) {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	a.Close()
-	cfg := AnnounceConfig{Journal: dir, Allowed: func(id peer.ID) error {
-		if id == bad {
-			return errors.New("blocked")
-		}
-		return nil
-	}}
-	a = idleWith(t, cfg, "A")
+	intents := filepath.Join(t.TempDir(), "intents")
+	if err := os.WriteFile(intents, []byte("# signpost intents 1\nexcept "+bad.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a = idleConfigured(t, Config{Announces: AnnounceConfig{Journal: dir}, Operating: Operating{IntentsFile: intents}}, "A")
 	if a.pool.kept.get(bad) != nil {
 		t.Error("what the journal had of it was kept")
 	}

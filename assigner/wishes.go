@@ -29,7 +29,16 @@ func (a *Assigner) addMember(r *request) (Done, error) {
 	if err := a.want(r, func(in Intents) (Intents, error) { return in.add(l) }); err != nil {
 		return Done{}, err
 	}
-	return Done{Text: "added to the pool: " + l.String()}, a.roster.update()
+	return Done{Text: "added to the pool: " + l.String()}, a.inForce()
+}
+
+// inForce makes the members that are wanted the pool's. If that does not work, such
+// as for want of another member's token, it is tried again every two seconds.
+func (a *Assigner) inForce() error {
+	if err := a.roster.update(); err != nil {
+		return fmt.Errorf("%w: the wish is kept, and not in force yet: %w", admin.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // addable says why a line cannot be added. A token file is sent to whom the line
@@ -98,7 +107,7 @@ func (a *Assigner) removeMember(r *request) (Done, error) {
 	if err := a.want(r, func(in Intents) (Intents, error) { return in.remove(removal, elsewhere) }); err != nil {
 		return Done{}, err
 	}
-	return done, a.roster.update()
+	return done, a.inForce()
 }
 
 func (a *Assigner) removeName(r *request, name string, dry bool) (Done, error) {
@@ -116,7 +125,7 @@ func (a *Assigner) removeName(r *request, name string, dry bool) (Done, error) {
 	if err := a.want(r, func(in Intents) (Intents, error) { return in.removeName(name), nil }); err != nil {
 		return Done{}, err
 	}
-	return done, a.roster.update()
+	return done, a.inForce()
 }
 
 func (a *Assigner) drain(r *request) (Done, error) {

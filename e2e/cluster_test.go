@@ -118,7 +118,7 @@ func (p *pool) startAssigner(t testing.TB, listen string, flags ...string) {
 	t.Helper()
 	args := append([]string{
 		"assigner", "--listen", listen, "--pool", p.file, "--poll-interval", "200ms",
-		"--identity", filepath.Join(p.dir, "assigner.key"), "--listen-p2p", "none",
+		"--identity", filepath.Join(p.dir, "assigner.key"), "--listen-p2p", "none", "--listen-admin", anyPort,
 	}, flags...)
 	p.assigner = spawn(t, p.dir, "assigner", args...)
 	r := p.assigner.ready()

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,12 @@ func TestMisuse(t *testing.T) {
 	data := filepath.Join(dir, "data")
 	badPool := filepath.Join(dir, "bad-pool.txt")
 	if err := os.WriteFile(badPool, []byte("# one line\nfind=http://127.0.0.1:1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	goodPool, namePool := filepath.Join(dir, "pool.txt"), filepath.Join(dir, "name-pool.txt")
+	if err := errors.Join(
+		os.WriteFile(goodPool, []byte("find=127.0.0.1:1 ingest=127.0.0.1:2 admin=127.0.0.1:3\n"), 0o600),
+		os.WriteFile(namePool, []byte("dns=pool.example find-port=1 ingest-port=2 admin-port=3\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	indexer := func(flags ...string) []string {
@@ -49,6 +56,9 @@ func TestMisuse(t *testing.T) {
 		{"pool missing", []string{"assigner", "--listen", anyPort, "--listen-p2p", "none"}, "--pool"},
 		{"pool with a bad line", []string{"assigner", "--listen", anyPort, "--listen-p2p", "none", "--pool", badPool}, "line 2"},
 		{"no replication", []string{"assigner", "--replication", "0", "--pool", badPool}, "--replication"},
+		{"resolver without port", []string{"assigner", "--resolver", "127.0.0.1", "--pool", goodPool}, "--resolver"},
+		{"assigner's admin for all", []string{"assigner", "--listen-admin", ":0", "--pool", goodPool}, "--admin-token-file"},
+		{"pool of names at the frontend", []string{"frontend", "--listen", anyPort, "--pool", namePool}, "only an assigner follows DNS names"},
 		{"negative poll", []string{"assigner", "--poll-interval", "-1s", "--pool", badPool}, "--poll-interval"},
 		{"frontend of nobody", []string{"frontend", "--listen", anyPort}, "--pool"},
 		{"frontend with a bad pool", []string{"frontend", "--listen", anyPort, "--pool", badPool}, "--pool"},

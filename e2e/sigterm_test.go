@@ -15,7 +15,8 @@ func TestSigtermEndsCleanly(t *testing.T) {
 	daemons := map[string][]string{
 		"indexer": {"indexer", "--data", filepath.Join(dir, "indexer-data"), "--listen-find", anyPort, "--listen-ingest", anyPort,
 			"--listen-admin", anyPort, "--listen-p2p", anyPort, "--listen-metrics", anyPort, "--freeze-at", "-1"},
-		"assigner": {"assigner", "--listen", anyPort, "--pool", file, "--listen-p2p", anyPort, "--listen-metrics", anyPort},
+		"assigner": {"assigner", "--listen", anyPort, "--pool", file, "--listen-p2p", anyPort, "--listen-metrics", anyPort,
+			"--listen-admin", anyPort, "--intents", filepath.Join(dir, "intents"), "--events", filepath.Join(dir, "events")},
 		"frontend": {"frontend", "--listen", anyPort, "--pool", file, "--listen-metrics", anyPort},
 		"dev": {"dev", "--data", filepath.Join(dir, "dev-data"), "--listen", anyPort, "--listen-announce", anyPort,
 			"--indexers", "3"},

@@ -165,3 +165,19 @@ func FuzzParsePool(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParsePoolLine(f *testing.F) {
+	f.Add("dns=p.example. find-port=1 ingest-port=2 admin-port=3 standby token-file=x")
+	f.Add("srv=_a._tcp.p find-port=1 ingest-port=2 preset=" + publisher.String())
+	f.Add("find=a:1 ingest=a:2 admin=a:3 # c")
+	f.Fuzz(func(t *testing.T, text string) {
+		l, err := ParsePoolLine(text)
+		if err != nil {
+			return
+		}
+		again, err := ParsePoolLine(l.String())
+		if err != nil || again.String() != l.String() {
+			t.Fatalf("%q becomes %q, then %q: %v", text, l, again, err)
+		}
+	})
+}

@@ -66,7 +66,7 @@ func (l PoolLine) String() string {
 	return strings.Join(fields, " ")
 }
 
-// MarshalText is String.
+// MarshalText is String, for JSON.
 func (l PoolLine) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // UnmarshalText is ParsePoolLine.

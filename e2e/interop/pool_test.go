@@ -42,7 +42,7 @@ func startPool(t *testing.T, gossip bool) *pool {
 	if gossip {
 		p2p = "127.0.0.1:0"
 	}
-	_, p.assigner = startDaemon(t, "assigner", "--listen", "127.0.0.1:0", "--listen-p2p", p2p, "--pool", file, "--poll-interval", "200ms")
+	_, p.assigner = startDaemon(t, "assigner", "--listen", "127.0.0.1:0", "--listen-p2p", p2p, "--listen-admin", "none", "--pool", file, "--poll-interval", "200ms")
 	_, p.frontend = startDaemon(t, "frontend", "--listen", "127.0.0.1:0", "--pool", file)
 	p.frontendFind = findClient(t, p.frontend.HTTP)
 	return p
