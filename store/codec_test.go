@@ -69,7 +69,7 @@ func sampleRows() [][]byte {
 		appendNumber(70000),
 		extendedRow{register: reg, set: ExtendedSet{true, xp("x", "y").Providers}}.encode(),
 		providerRow{last: reg, lastAd: testCID(4), lastAdTime: at, addrsFrom: reg, addrs: []string{"/b"}}.encode(),
-		assignmentRow{Continued: "frozen", Time: at, Role: RoleHolder, first: 9, stop: Stand{testCID(3), 1 << 32, 7}, applied: []cid.Cid{testCID(4)}, Ranges: []Range{{To: testCID(5)}, {From: testCID(5), To: testCID(3)}}}.encode(),
+		assignmentRow{Continued: "frozen", Time: at, Role: RoleHolder, tail: 9, stop: Stand{testCID(3), 1 << 32, 7}, applied: []cid.Cid{testCID(4)}, Ranges: []Range{{To: testCID(5)}, {From: testCID(5), To: testCID(3)}}}.encode(),
 		totals{1, 2, 3, 4}.encode(),
 		stateRow(PublisherState{Phase: PhaseRemoved, Contact: at, Tried: at, Silent: time.Hour, PollInterval: -1, PollRetry: time.Minute,
 			Removed: at, Removals: 300, Addrs: []string{"/a"}, LastAd: testCID(6)}).encode(),

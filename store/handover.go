@@ -93,6 +93,8 @@ func (t *tx) closeRole(a Assignment, at time.Time) (Assignment, error) {
 		a.Ranges = a.Ranges[: n-1 : n-1]
 		if a.stop.Ad.Defined() && !a.stop.Ad.Equals(last.From) {
 			a.Ranges = append(a.Ranges, Range{From: last.From, To: a.stop.Ad})
+		} else {
+			a.tail = 0
 		}
 	}
 	var err error
@@ -203,7 +205,7 @@ func (t *tx) takeOver(o Takeover) (Assignment, error) {
 		stop, last := t.stand(pub), a.Ranges[len(a.Ranges)-1]
 		a.Ranges = a.Ranges[:len(a.Ranges)-1]
 		if stop.Ad.Defined() {
-			a = a.withRange(Range{From: last.From, To: stop.Ad}, a.first)
+			a = a.withRange(Range{From: last.From, To: stop.Ad}, a.tail)
 		}
 	}
 	at, err := t.goOnAt(o)

@@ -192,11 +192,15 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 	}
 	// After all that may refuse the directory, and before anything that an older
 	// program would not understand.
-	if err := upgradeFormat(cfg.FS, cfg.Dir); err != nil {
+	older, err := upgradeFormat(cfg.FS, cfg.Dir)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write format number of store %s: %w", cfg.Dir, err), s.closeParts())
 	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
+	}
+	if older < rolesFormat {
+		s.countHeights()
 	}
 	s.upgradeAssignments()
 	publishers, t := s.sizes()
