@@ -177,8 +177,9 @@ func (o Takeover) check() error {
 
 // TakeOver makes the store the owner of publishers from their marks on: role,
 // range, mark, height, providers and ads held elsewhere are there together after
-// a crash or not at all. Errors are by publisher: ErrFrozen, ErrInvalid. All whose error is nil are on disk. Of a
-// publisher that is owned it changes nothing, so it can be repeated.
+// a crash or not at all. Errors are by publisher: ErrFrozen, ErrInvalid. All
+// whose error is nil are on disk. Of a publisher that is owned it changes
+// nothing, so it can be repeated.
 //
 // If this store knows the chain above the mark, what it skipped there is applied
 // after all; if it knows the chain but not the mark, it begins anew there.

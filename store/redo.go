@@ -69,9 +69,10 @@ func (t *tx) stand(pub peer.ID) Stand {
 }
 
 // Backfill asks for the ads older than the last range of a publisher that are
-// not here, down to the genesis. When all of them are done its only range begins there. It is no
-// error if there is nothing older, or that is asked for already. ErrNotFound if
-// the publisher is not owned; ErrFrozen. It is durable when it returns nil.
+// not here, down to the genesis. When all of them are done its only range begins
+// there. It is no error if there is nothing older, or that is asked for already.
+// ErrNotFound if the publisher is not owned; ErrFrozen. It is durable when it
+// returns nil.
 func (s *Store) Backfill(publisher peer.ID) error {
 	if err := s.enterWrite(); err != nil {
 		return err

@@ -237,9 +237,9 @@ type RoleState struct {
 	LastError   string
 }
 
-// RoleStates returns the state of all publishers owned or held, in the order of
-// their keys, and a version, which changes with roles and ranges only. If that is still the
-// given one it returns no states.
+// RoleStates returns the state of all publishers owned or held, and a version,
+// which changes with roles and ranges only. If that is still the given one it
+// returns no states.
 func (s *Store) RoleStates(unless string) (version string, all []RoleState, err error) {
 	if err := s.enter(); err != nil {
 		return "", nil, err
