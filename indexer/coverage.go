@@ -3,6 +3,7 @@ package indexer
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/signpost-index/signpost/api/admin"
@@ -20,12 +21,35 @@ func (ix *Indexer) withCoverage(h http.Handler) http.Handler {
 	return mux
 }
 
-// Coverage says what is held. It may leave something out that came since; it
+// Coverage says what is held, or was a second ago. It may leave something out that came since; it
 // names nothing that is not on disk.
 func (r localRoles) Coverage(context.Context) (admin.Coverage, error) {
 	if err := r.mode(); err != nil {
 		return admin.Coverage{}, err
 	}
+	cache := &r.ix.covered
+	cache.mu.Lock()
+	defer cache.mu.Unlock()
+	if time.Since(cache.last.AsOf) < coverageAge {
+		return cache.last, nil
+	}
+	c, err := r.coverage()
+	if err == nil {
+		cache.last = c
+	}
+	return c, err
+}
+
+// coverageAge is how long an answer serves: anybody may ask.
+const coverageAge = time.Second
+
+// coverageCache keeps the last answer.
+type coverageCache struct {
+	mu   sync.Mutex
+	last admin.Coverage // not to be changed
+}
+
+func (r localRoles) coverage() (admin.Coverage, error) {
 	c := admin.Coverage{ID: r.ix.id, AsOf: time.Now().UTC(), Frozen: r.ix.store.Frozen()}
 	version, states, err := r.states("")
 	if err != nil {

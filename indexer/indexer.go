@@ -122,6 +122,7 @@ type Indexer struct {
 	rates    publisherRates
 	started  string     // tells versions of this run from others
 	mapping  sync.Mutex // the pool map's file
+	covered  coverageCache
 	jobs     *storeJobs
 	book     *publisherBook
 	policy   atomic.Pointer[policy] // never nil once opened

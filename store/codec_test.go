@@ -40,6 +40,9 @@ var rowKinds = []struct {
 	{"registered", func(b []byte) ([]byte, error) { w, err := decodeRegistered(b); return w.encode(), err }},
 	{"why", func(b []byte) ([]byte, error) { why, err := decodeWhy(b); return appendString(nil, why), err }},
 	{"latch", func(b []byte) ([]byte, error) { at, err := decodeLatch(b); return appendTime(nil, at), err }},
+	{"height", func(b []byte) ([]byte, error) { w, err := decodeProgress(b); return w.encode(), err }},
+	{"frozen publisher", func(b []byte) ([]byte, error) { w, err := decodePublisher(b); return w.encode(), err }},
+	{"own wish", func(b []byte) ([]byte, error) { w, err := decodeRevisit(b); return w.encode(), err }},
 }
 
 // sampleRows has one full row of each kind, in the order of rowKinds.
@@ -69,13 +72,16 @@ func sampleRows() [][]byte {
 		appendNumber(70000),
 		extendedRow{register: reg, set: ExtendedSet{true, xp("x", "y").Providers}}.encode(),
 		providerRow{last: reg, lastAd: testCID(4), lastAdTime: at, addrsFrom: reg, addrs: []string{"/b"}}.encode(),
-		assignmentRow{Continued: "frozen", Time: at, Role: RoleHolder, first: 9, stop: Stand{testCID(3), 1 << 32, 7}, applied: []cid.Cid{testCID(4)}, Ranges: []Range{{To: testCID(5)}, {From: testCID(5), To: testCID(3)}}}.encode(),
+		assignmentRow{Continued: "frozen", Time: at, Role: RoleHolder, tail: 9, stop: Stand{testCID(3), 1 << 32, 7}, applied: []cid.Cid{testCID(4)}, Ranges: []Range{{To: testCID(5)}, {From: testCID(5), To: testCID(3)}}}.encode(),
 		totals{1, 2, 3, 4}.encode(),
 		stateRow(PublisherState{Phase: PhaseRemoved, Contact: at, Tried: at, Silent: time.Hour, PollInterval: -1, PollRetry: time.Minute,
 			Removed: at, Removals: 300, Addrs: []string{"/a"}, LastAd: testCID(6)}).encode(),
 		registeredRow{seq: 1 << 60, bare: true}.encode(),
 		appendString(nil, "request: why"),
 		appendTime(nil, at),
+		progressRow{mark: link(9, 8), markTime: at, above: 1, height: 300, mhs: 1 << 40, epoch: 1 << 33}.encode(),
+		publisherRow{addrs: []string{"/a"}, frozenAt: testCID(3), frozenPos: 7 << 32, frozenHeight: 300}.encode(),
+		Revisit{Skipped: true, Floor: Stand{testCID(1), 1 << 32, 7}, Fill: true, Top: link(9, 0), Walked: true, Number: 3}.encode(),
 	}
 }
 
@@ -88,6 +94,8 @@ func TestRowsComeBackAsWritten(t *testing.T) {
 		"again":   len(progressRow{mark: link(9, 8), markTime: at, above: 1}.encode()),
 	}
 	bare["assignment"] = len(assignmentRow{Continued: "frozen", Time: at, legacy: true}.encode())
+	bare["height"] = bare["again"]
+	bare["frozen publisher"] = len(publisherRow{addrs: []string{"/a"}, frozenAt: testCID(3)}.encode())
 	bare["deep scan"] = len(scanRow{next: testCID(1), depth: 300}.encode())
 	for i, row := range sampleRows() {
 		kind := rowKinds[i]

@@ -185,7 +185,7 @@
 //	        ┌───┬──────┐                           ┌──────┬──────┐
 //	role    │ c │ peer │                           │ peer │ time │ continued, "" if none; of format 5 that is all
 //	        └───┴──────┘                           └──────┴──────┘
-//	                                                 then role byte, first range's pos, stand where it was closed, list of
+//	                                                 then role byte, last range's pos, stand where it was closed, list of
 //	                                                 cid applied above, list of ranges: from cid, to cid
 //	        ┌───┬──────┬────────┐
 //	else-   │ E │ peer │ hash12 │                   empty: the ad of this CID has its content at another indexer

@@ -26,8 +26,11 @@ import (
 //	6  roles, ranges, heights, ads held elsewhere; else as 5
 //
 // A directory of format 3 to 5 is one of format 6 without any of these: Open
-// changes the number, and gives assignments their role and ranges.
+// changes the number, gives assignments their role and ranges, and counts heights.
 const FormatNumber = 6
+
+// rolesFormat is the first with roles and heights.
+const rolesFormat = 6
 
 // oldestFormat is the lowest number that is taken.
 const oldestFormat = 3
@@ -108,13 +111,14 @@ func writeFormat(fsys vfs.FS, dir string) error {
 	return syncDir(fsys, dir)
 }
 
-// upgradeFormat writes the number of this code where an older one stands.
-func upgradeFormat(fsys vfs.FS, dir string) error {
-	number, err := readFormat(fsys, dir)
-	if err != nil || number == FormatNumber {
-		return err
+// upgradeFormat writes the number of this code where an older one stands, and
+// returns that.
+func upgradeFormat(fsys vfs.FS, dir string) (older int, err error) {
+	older, err = readFormat(fsys, dir)
+	if err != nil || older == FormatNumber {
+		return older, err
 	}
-	return writeFormat(fsys, dir)
+	return older, writeFormat(fsys, dir)
 }
 
 // makeDir makes dir and its parents, each synced into the one above.

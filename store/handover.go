@@ -93,6 +93,8 @@ func (t *tx) closeRole(a Assignment, at time.Time) (Assignment, error) {
 		a.Ranges = a.Ranges[: n-1 : n-1]
 		if a.stop.Ad.Defined() && !a.stop.Ad.Equals(last.From) {
 			a.Ranges = append(a.Ranges, Range{From: last.From, To: a.stop.Ad})
+		} else {
+			a.tail = 0
 		}
 	}
 	var err error
@@ -175,8 +177,9 @@ func (o Takeover) check() error {
 
 // TakeOver makes the store the owner of publishers from their marks on: role,
 // range, mark, height, providers and ads held elsewhere are there together after
-// a crash or not at all. Errors are by publisher: ErrFrozen, ErrInvalid. All whose error is nil are on disk. Of a
-// publisher that is owned it changes nothing, so it can be repeated.
+// a crash or not at all. Errors are by publisher: ErrFrozen, ErrInvalid. All
+// whose error is nil are on disk. Of a publisher that is owned it changes
+// nothing, so it can be repeated.
 //
 // If this store knows the chain above the mark, what it skipped there is applied
 // after all; if it knows the chain but not the mark, it begins anew there.
@@ -203,7 +206,7 @@ func (t *tx) takeOver(o Takeover) (Assignment, error) {
 		stop, last := t.stand(pub), a.Ranges[len(a.Ranges)-1]
 		a.Ranges = a.Ranges[:len(a.Ranges)-1]
 		if stop.Ad.Defined() {
-			a = a.withRange(Range{From: last.From, To: stop.Ad}, a.first)
+			a = a.withRange(Range{From: last.From, To: stop.Ad}, a.tail)
 		}
 	}
 	at, err := t.goOnAt(o)

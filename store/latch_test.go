@@ -211,13 +211,30 @@ func TestNoPutSucceedsAfterFreezeReturned(t *testing.T) {
 // ad that is skipped because of it is above FrozenAt, as the node that takes
 // over goes on from there.
 func TestNothingSkippedIsBelowTheMarkOfTheFreeze(t *testing.T) {
+	raceSkipped(t, func(s *Store, _ []peer.ID) error { return s.Freeze(testTime) },
+		func(s *Store, _ []peer.ID) error { return s.Unfreeze() })
+}
+
+// TestNothingSkippedIsBelowTheMarkOfAClosing: the same of publishers that are
+// closed.
+func TestNothingSkippedIsBelowTheMarkOfAClosing(t *testing.T) {
+	raceSkipped(t, func(s *Store, ids []peer.ID) error {
+		_, err := s.CloseRoles(ids, testTime)
+		return err
+	}, func(s *Store, ids []peer.ID) error { return errors.Join(s.Open(ids, testTime)...) })
+}
+
+func raceSkipped(t *testing.T, stop, goOn func(*Store, []peer.ID) error) {
 	s := openTest(t, vfs.NewMem())
+	var ids []peer.ID
 	e := content
 	e.Provider = &ProviderUpdate{}
 	var chains []*chain
 	for i := range 8 {
 		chains = append(chains, newChain(publisherID(i), "prov"+publisherID(i)))
+		ids = append(ids, publisherID(i))
 	}
+	must(t, errors.Join(s.Open(ids, testTime)...))
 	for range 200 {
 		var wg sync.WaitGroup
 		for _, c := range chains {
@@ -244,7 +261,7 @@ func TestNothingSkippedIsBelowTheMarkOfTheFreeze(t *testing.T) {
 				}
 			})
 		}
-		if err := s.Freeze(testTime); err != nil {
+		if err := stop(s, ids); err != nil {
 			t.Fatal(err)
 		}
 		wg.Wait()
@@ -257,8 +274,10 @@ func TestNothingSkippedIsBelowTheMarkOfTheFreeze(t *testing.T) {
 				t.Fatalf("the ad the chain is frozen at is %v, %v; want applied", st.Verdict, err)
 			}
 		}
-		if err := s.Unfreeze(); err != nil {
-			t.Fatal(err)
+		must(t, goOn(s, ids))
+		for _, id := range ids { // what was skipped is forgotten, so that the mark moves
+			wish, _, err := s.Revisit(id)
+			must(t, err, s.RevisitGivenUp(id, wish.Number))
 		}
 	}
 }

@@ -68,10 +68,11 @@ func (t *tx) stand(pub peer.ID) Stand {
 	return Stand{w.mark.Ad, w.mark.Pos, w.height}
 }
 
-// Backfill asks for the ads older than the ranges of a publisher, down to the
-// genesis. When all of them are done its first range begins there. It is no
-// error if there is nothing older, or that is asked for already. ErrNotFound if
-// the publisher is not owned; ErrFrozen. It is durable when it returns nil.
+// Backfill asks for the ads older than the last range of a publisher that are
+// not here, down to the genesis. When all of them are done its only range begins
+// there. It is no error if there is nothing older, or that is asked for already.
+// ErrNotFound if the publisher is not owned; ErrFrozen. It is durable when it
+// returns nil.
 func (s *Store) Backfill(publisher peer.ID) error {
 	if err := s.enterWrite(); err != nil {
 		return err
@@ -87,12 +88,17 @@ func (s *Store) Backfill(publisher peer.ID) error {
 		switch {
 		case a.Role != RoleOwner || len(a.Ranges) == 0:
 			return ErrNotFound
-		case !a.Ranges[0].From.Defined() || s.redo[publisher].Fill:
+		case a.whole() || s.redo[publisher].Fill:
 			return errStop
-		case a.first == MaxPosition:
-			return fmt.Errorf("where the first range begins is not known: %w", ErrInvalid)
 		}
-		return t.addRevisit(publisher, Revisit{Fill: true, Top: AdRef{Ad: a.Ranges[0].From, Pos: a.first}})
+		top := Stand{Ad: a.Ranges[len(a.Ranges)-1].From, Pos: a.tail}
+		if top.Pos == 0 {
+			top = t.recall(publisher, top)
+		}
+		if top.Pos == 0 {
+			return fmt.Errorf("where the last range begins is not known: %w", ErrInvalid)
+		}
+		return t.addRevisit(publisher, Revisit{Fill: true, Top: AdRef{Ad: top.Ad, Pos: top.Pos}})
 	})
 	if errors.Is(err, errStop) {
 		return nil
@@ -140,14 +146,15 @@ func (s *Store) endRevisit(publisher peer.ID, number uint64, change func(*Revisi
 }
 
 // settle ends a wish whose ads are all applied again: what it filled is held.
-// Nothing is settled while content is not taken, as ads then were skipped.
+// A freeze or a closing has the way begin anew, so nothing is settled while
+// ads are skipped.
 func (t *tx) settle(pub peer.ID) error {
 	w, ok, err := getRow(t.b, peerKey(prefixRevisit, pub), decodeRevisit)
-	if err != nil || !ok || !w.Walked || t.s.latched {
+	if err != nil || !ok || !w.Walked {
 		return err
 	}
 	if a := t.s.assignments[pub]; w.Fill && a.Role == RoleOwner && len(a.Ranges) > 0 {
-		a.Ranges, a.first = []Range{{To: a.Ranges[len(a.Ranges)-1].To}}, 0
+		a.Ranges, a.tail = []Range{{To: a.Ranges[len(a.Ranges)-1].To}}, 0
 		if err := t.setAssignment(a); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ type Assignment struct {
 	Role      Role
 	Ranges    []Range // the oldest first; not to be changed
 
-	first   Position  // of the first range's From here; 0: the genesis
+	tail    Position  // of the last range's From here; 0: the genesis, or not known
 	stop    Stand     // where it was closed, if it was
 	applied []cid.Cid // above stop, when it was closed
 	legacy  bool      // of format 5: the row has no role
@@ -70,19 +70,16 @@ func (a Assignment) open() bool {
 	return n > 0 && !a.Ranges[n-1].To.Defined()
 }
 
-// maxRanges bounds the ranges of a publisher; the oldest are joined beyond.
+// whole tells whether all of the chain is held.
+func (a Assignment) whole() bool { return len(a.Ranges) == 1 && !a.Ranges[0].From.Defined() }
+
+// maxRanges bounds the ranges of a publisher; the oldest are forgotten beyond.
 const maxRanges = 256
 
 // withRange is the assignment with another range at the end.
 func (a Assignment) withRange(r Range, from Position) Assignment {
-	if len(a.Ranges) == 0 {
-		a.first = from
-	}
-	a.Ranges = append(slices.Clip(slices.Clone(a.Ranges)), r)
-	if len(a.Ranges) > maxRanges {
-		a.Ranges = a.Ranges[1:]
-		a.first = MaxPosition // not known any more: nothing can be filled below
-	}
+	a.Ranges, a.tail = append(slices.Clip(slices.Clone(a.Ranges)), r), from
+	a.Ranges = a.Ranges[max(0, len(a.Ranges)-maxRanges):]
 	return a
 }
 
@@ -95,7 +92,7 @@ func (w assignmentRow) encode() []byte {
 		return b
 	}
 	b = append(b, byte(w.Role))
-	b = w.stop.append(appendPos(b, w.first))
+	b = w.stop.append(appendPos(b, w.tail))
 	b = binary.AppendUvarint(b, uint64(len(w.applied)))
 	for _, ad := range w.applied {
 		b = appendCID(b, ad)
@@ -114,7 +111,7 @@ func decodeAssignment(b []byte) (assignmentRow, error) {
 		w.legacy = true
 		return w, r.done("assignment")
 	}
-	w.Role, w.first, w.stop = Role(r.byte()), r.pos(), r.stand()
+	w.Role, w.tail, w.stop = Role(r.byte()), r.pos(), r.stand()
 	for range r.count(1) {
 		w.applied = append(w.applied, r.cid())
 	}
@@ -160,7 +157,7 @@ func (s *Store) upgradeAssignments() {
 			}
 			a.legacy = false
 			if a = a.withRange(g, 0); g.From.Defined() {
-				a.first = mark.Pos
+				a.tail = mark.Pos
 			}
 			if err := t.setAssignment(a); err != nil {
 				return err
@@ -240,9 +237,9 @@ type RoleState struct {
 	LastError   string
 }
 
-// RoleStates returns the state of all publishers owned or held, in the order of
-// their keys, and a version, which changes with roles and ranges only. If that is still the
-// given one it returns no states.
+// RoleStates returns the state of all publishers owned or held, and a version,
+// which changes with roles and ranges only. If that is still the given one it
+// returns no states.
 func (s *Store) RoleStates(unless string) (version string, all []RoleState, err error) {
 	if err := s.enter(); err != nil {
 		return "", nil, err

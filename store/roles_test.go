@@ -274,6 +274,53 @@ func TestBackfillMakesTheRangesWhole(t *testing.T) {
 	}
 }
 
+// TestBackfillClosesTheGapBetweenRanges: what is older than the last range and
+// not held, and nothing else, is asked for.
+func TestBackfillClosesTheGapBetweenRanges(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	openOne(t, s, "pub")
+	first := c.ad("a", "m")
+	write(t, s, first, content, testMH(1))
+	closeOne(t, s, "pub")
+	gap := c.ad("b", "m")
+	write(t, s, gap, skipped)
+	last := c.ad("c", "m")
+	write(t, s, last, skipped)
+	must(t, s.TakeOver([]Takeover{{Publisher: "pub", From: "x", Mark: last.AdRef, Height: 3}})[0])
+	wantRole(t, s, "pub", RoleOwner, Range{To: first.Ad}, Range{From: last.Ad})
+	must(t, s.Backfill("pub"))
+	wish, ok, err := s.Revisit("pub")
+	if err != nil || !ok || !wish.Fill || wish.Top.Ad != last.Ad || wish.Top.Pos != last.Pos {
+		t.Fatalf("wish %+v, %v, %v", wish, ok, err)
+	}
+	must(t, s.AddAgain("pub", []AdRef{last.AdRef, gap.AdRef}, true), s.RevisitWalked("pub", wish.Number))
+	write(t, s, gap, content, testMH(2))
+	write(t, s, last, content, testMH(3))
+	must(t, s.Sync())
+	wantRole(t, s, "pub", RoleOwner, Range{})
+}
+
+// TestFreezingHasABackfillBeginAnew: nothing that was skipped counts as filled.
+func TestFreezingHasABackfillBeginAnew(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	mark := AdRef{Ad: testCID(7), Pos: 1 << 32}
+	must(t, s.TakeOver([]Takeover{{Publisher: "pub", From: "x", Mark: mark}})[0], s.Backfill("pub"))
+	wish, _, err := s.Revisit("pub")
+	must(t, err, s.AddAgain("pub", []AdRef{mark}, true), s.RevisitWalked("pub", wish.Number), s.Freeze(testTime))
+	write(t, s, Ad{AdRef: mark, Publisher: "pub", Provider: "p", ContextID: []byte("c"), Metadata: []byte("m")}, skipped)
+	must(t, s.RevisitWalked("pub", wish.Number), s.Unfreeze())
+	if st := wantRole(t, s, "pub", RoleOwner, Range{From: mark.Ad}); !st.Filling {
+		t.Error("the backfill is over")
+	}
+	closeOne(t, s, "pub")
+	must(t, s.Open([]peer.ID{"pub"}, testTime)[0])
+	must(t, s.Sync())
+	if st := wantRole(t, s, "pub", RoleOwner, Range{From: mark.Ad}); st.Filling {
+		t.Error("a closed publisher is filled")
+	}
+}
+
 // TestReleasedPublisherIsFetchedAnew: what was said of its ads does not count,
 // and work begun before changes nothing.
 func TestReleasedPublisherIsFetchedAnew(t *testing.T) {
@@ -326,9 +373,11 @@ func TestAssignmentsOfFormat5GetTheirRanges(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openTest(t, fs)
 	c := newChain("over", "p")
-	ad := c.ad("a", "m")
+	write(t, s, c.ad("a", "m"), content, testMH(1))
+	ad := c.ad("b", "m")
 	write(t, s, ad, content, testMH(1))
 	_, err := s.update(func(t *tx) error {
+		t.progress("over").height = 0
 		for id, from := range map[peer.ID]peer.ID{"plain": "", "over": "source"} {
 			if err := t.set(peerKey(prefixAssignment, id), assignmentRow{Continued: from, Time: testTime, legacy: true}.encode()); err != nil {
 				return err
@@ -342,7 +391,9 @@ func TestAssignmentsOfFormat5GetTheirRanges(t *testing.T) {
 		s = openTest(t, fs)
 		must(t, s.Sync())
 		wantRole(t, s, "plain", RoleOwner, Range{})
-		wantRole(t, s, "over", RoleOwner, Range{From: ad.Ad})
+		if st := wantRole(t, s, "over", RoleOwner, Range{From: ad.Ad}); st.Height != 2 {
+			t.Errorf("height %d, want 2", st.Height)
+		}
 		must(t, s.Backfill("over"), s.Close())
 	}
 }

@@ -130,14 +130,6 @@ type Store struct {
 	shown       totals // as of the last change
 }
 
-// publisher is the part of a publisher's state kept in memory. Values are
-// replaced, never edited.
-type publisher struct {
-	progress progressRow
-	info     publisherRow
-	swept    Position // tombstones up to here are gone; not on disk
-}
-
 // Open opens the store in cfg.Dir, making it if there is none. It fails with
 // ErrNewerFormat, ErrInUse or ErrCorrupt, and then has left the directory as
 // it was but for the lock file.
@@ -192,11 +184,15 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 	}
 	// After all that may refuse the directory, and before anything that an older
 	// program would not understand.
-	if err := upgradeFormat(cfg.FS, cfg.Dir); err != nil {
+	older, err := upgradeFormat(cfg.FS, cfg.Dir)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write format number of store %s: %w", cfg.Dir, err), s.closeParts())
 	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", cfg.Dir, err), s.closeParts())
+	}
+	if older < rolesFormat {
+		s.countHeights()
 	}
 	s.upgradeAssignments()
 	publishers, t := s.sizes()
@@ -381,48 +377,6 @@ func (s *Store) load() (err error) {
 		return err
 	}
 	return s.loadAnnounced()
-}
-
-func (s *Store) loadPublishers() error {
-	err := scanPrefix(s.db, []byte{prefixProgress}, func(k, v []byte) error {
-		id, err := parsePeerKey(prefixProgress, k)
-		if err != nil {
-			return err
-		}
-		p := s.publisher(id)
-		p.progress, err = decodeProgress(v)
-		s.publishers[id] = p
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return scanPrefix(s.db, []byte{prefixPublisher}, func(k, v []byte) error {
-		id, err := parsePeerKey(prefixPublisher, k)
-		if err != nil {
-			return err
-		}
-		p := s.publisher(id)
-		p.info, err = decodePublisher(v)
-		s.publishers[id] = p
-		return err
-	})
-}
-
-// publisher returns a copy of what is known of a publisher, to be changed and
-// put into the map. The caller holds mu or view.
-func (s *Store) publisher(id peer.ID) *publisher {
-	p := publisher{}
-	if known := s.publishers[id]; known != nil {
-		p = *known
-	}
-	return &p
-}
-
-func (s *Store) setSwept(id peer.ID, swept Position) {
-	p := s.publisher(id)
-	p.swept = swept
-	s.publishers[id] = p
 }
 
 // Close makes everything durable and closes the store. Methods that are under

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // progressRow is how far a publisher is.
@@ -126,4 +127,54 @@ func decodePublisher(b []byte) (publisherRow, error) {
 		}
 	}
 	return w, r.done("publisher")
+}
+
+// publisher is the part of a publisher's state kept in memory. Values are
+// replaced, never edited.
+type publisher struct {
+	progress progressRow
+	info     publisherRow
+	swept    Position // tombstones up to here are gone; not on disk
+}
+
+func (s *Store) loadPublishers() error {
+	err := scanPrefix(s.db, []byte{prefixProgress}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixProgress, k)
+		if err != nil {
+			return err
+		}
+		p := s.publisher(id)
+		p.progress, err = decodeProgress(v)
+		s.publishers[id] = p
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return scanPrefix(s.db, []byte{prefixPublisher}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixPublisher, k)
+		if err != nil {
+			return err
+		}
+		p := s.publisher(id)
+		p.info, err = decodePublisher(v)
+		s.publishers[id] = p
+		return err
+	})
+}
+
+// publisher returns a copy of what is known of a publisher, to be changed and
+// put into the map. The caller holds mu or view.
+func (s *Store) publisher(id peer.ID) *publisher {
+	p := publisher{}
+	if known := s.publishers[id]; known != nil {
+		p = *known
+	}
+	return &p
+}
+
+func (s *Store) setSwept(id peer.ID, swept Position) {
+	p := s.publisher(id)
+	p.swept = swept
+	s.publishers[id] = p
 }
