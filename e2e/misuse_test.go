@@ -18,6 +18,10 @@ func TestMisuse(t *testing.T) {
 	if err := os.WriteFile(badPool, []byte("# one line\nfind=http://127.0.0.1:1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	goodPool := filepath.Join(dir, "pool.txt")
+	if err := os.WriteFile(goodPool, []byte("find=http://127.0.0.1:1 ingest=http://127.0.0.1:2 admin=http://127.0.0.1:3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	indexer := func(flags ...string) []string {
 		return append([]string{"indexer", "--data", data, "--listen-find", anyPort, "--listen-ingest", anyPort,
 			"--listen-admin", anyPort, "--listen-p2p", "none"}, flags...)
@@ -49,6 +53,9 @@ func TestMisuse(t *testing.T) {
 		{"pool missing", []string{"assigner", "--listen", anyPort, "--listen-p2p", "none"}, "--pool"},
 		{"pool with a bad line", []string{"assigner", "--listen", anyPort, "--listen-p2p", "none", "--pool", badPool}, "line 2"},
 		{"no replication", []string{"assigner", "--replication", "0", "--pool", badPool}, "--replication"},
+		{"gossip forwarded without gossip", []string{"assigner", "--listen-p2p", "none", "--pool", goodPool, "--forward-gossip"}, "--forward-gossip"},
+		{"forwarded to no URL", []string{"assigner", "--listen-p2p", "none", "--pool", goodPool, "--forward-announce", "ftp://x"}, "--forward-announce"},
+		{"stands by for no URL", []string{"assigner", "--listen-p2p", "none", "--pool", goodPool, "--standby-for", "x"}, "--standby-for"},
 		{"negative poll", []string{"assigner", "--poll-interval", "-1s", "--pool", badPool}, "--poll-interval"},
 		{"frontend of nobody", []string{"frontend", "--listen", anyPort}, "--pool"},
 		{"frontend with a bad pool", []string{"frontend", "--listen", anyPort, "--pool", badPool}, "--pool"},
