@@ -48,7 +48,7 @@ bench: ## print the figures of doc/benchmarks.md on this machine
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./ingest/schema
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./store
 	$(GO) test -count 1 -timeout 0 -run '^TestFigures$$' -v ./store -figures '$(BENCH_CASES)'
-	SIGNPOST_BENCH=1 $(GO) test -count 1 -timeout 30m -run '^TestBenchWholeWay$$' -v ./e2e
+	SIGNPOST_BENCH=1 $(GO) test -count 1 -timeout 30m -run '^TestBench(WholeWay|Announces)$$' -v ./e2e
 
 bench-long: ## print the figures of a store of 200M and 1e9 multihashes; says first what it takes
 	$(GO) test -count 1 -timeout 0 -run '^TestFigures$$' -v ./store -figures '$(BENCH_LONG_CASES)'

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -323,5 +325,26 @@ func TestMessageIsAJSONValue(t *testing.T) {
 	b, err := json.Marshal(&m)
 	if err != nil || string(b) != v.JSON {
 		t.Errorf("got %s, %v", b, err)
+	}
+}
+
+func TestUnavailableSaysWhyToTheSender(t *testing.T) {
+	for name, c := range map[string]struct {
+		err         error
+		text, after string
+	}{
+		"with a text":        {fmt.Errorf("wrapped: %w", &UnavailableError{Text: "ask another", RetryAfter: 5 * time.Second}), "ask another\n", "5"},
+		"without a time":     {&UnavailableError{Text: "ask another"}, "ask another\n", retryAfterSeconds},
+		"an error of ours":   {errors.Join(ErrUnavailable, errors.New("disk path")), ErrUnavailable.Error() + "\n", retryAfterSeconds},
+		"the sentinel alone": {ErrUnavailable, ErrUnavailable.Error() + "\n", retryAfterSeconds},
+	} {
+		w := httptest.NewRecorder()
+		unavailable(w, c.err)
+		if w.Code != http.StatusServiceUnavailable || w.Body.String() != c.text || w.Header().Get("Retry-After") != c.after {
+			t.Errorf("%s: %d %q, Retry-After %s", name, w.Code, w.Body, w.Header().Get("Retry-After"))
+		}
+		if !errors.Is(c.err, ErrUnavailable) {
+			t.Errorf("%s is no ErrUnavailable", name)
+		}
 	}
 }

@@ -185,13 +185,25 @@ func (ks *keptAnnounces) makeRoom(r *room, more int, now time.Time) bool {
 
 // evict pushes one announce out, if it can.
 func (ks *keptAnnounces) evict(r *room, now time.Time) bool {
+	return ks.pushOut(r, func(k *keptAnnounce) bool {
+		return k.taken && k.queued == 0 || now.Sub(k.at) > ks.keepFor
+	})
+}
+
+// evictUntaken is evict of one that no owner has taken, which the journal may
+// hold.
+func (ks *keptAnnounces) evictUntaken(r *room, now time.Time) bool {
+	return ks.pushOut(r, func(k *keptAnnounce) bool { return !k.taken && now.Sub(k.at) > ks.keepFor })
+}
+
+// pushOut drops the announce longest not heard of that may go, of the last few.
+func (ks *keptAnnounces) pushOut(r *room, may func(*keptAnnounce) bool) bool {
 	el := r.list.Back()
 	for range evictTries {
 		if el == nil {
 			return false
 		}
-		k := el.Value.(*keptAnnounce)
-		if k.taken && k.queued == 0 || now.Sub(k.at) > ks.keepFor {
+		if k := el.Value.(*keptAnnounce); may(k) {
 			ks.unlink(k)
 			ks.dropped(k)
 			return true

@@ -161,7 +161,7 @@ func (p *pool) journalRoom(publisher peer.ID, payloadBytes int, known bool, now 
 		if p.journal.fits(publisher, payloadBytes, !known) {
 			return true
 		}
-		if !p.kept.evict(p.kept.roomFor(known), now) {
+		if !p.kept.evictUntaken(p.kept.roomFor(known), now) {
 			return false
 		}
 	}

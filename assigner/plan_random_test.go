@@ -353,6 +353,7 @@ func TestPlanKeepsItsRules(t *testing.T) {
 				}
 			}
 			after = apply(after, again)
+			after.Moves = 0 // what was released had a rate
 		}
 		if last := Plan(after); len(last) > 0 {
 			t.Fatalf("%s ends with %s for\n%+v", text(steps), text(last), v)

@@ -307,6 +307,38 @@ func TestFullJournalIs503(t *testing.T) {
 	}
 }
 
+func TestFullJournalGivesUpWhatNobodyTookForADay(t *testing.T) {
+	a := idleWith(t, AnnounceConfig{Journal: t.TempDir()}, "A")
+	a.journal.mu.Lock()
+	a.journal.max = 4 << 10
+	a.journal.mu.Unlock()
+	now := time.Now()
+	keep := func(i int64, at time.Time) error {
+		an := announceOf(realID(t, i), "h")
+		payload, err := encodePut(an, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = a.pool.keep(an, an.Key(), payload, at)
+		return err
+	}
+	n := int64(0)
+	for ; keep(n, now) == nil; n++ {
+	}
+	if err := keep(n, now.Add(keepJournalled)); !errors.Is(err, announce.ErrUnavailable) {
+		t.Errorf("a promised announce was given up: %v", err)
+	}
+	if err := keep(n, now.Add(keepJournalled+1)); err != nil || a.pool.kept.get(realID(t, 0)) != nil {
+		t.Errorf("the oldest does not make room after a day: %v", err)
+	}
+	if a.journal.batchOf(realID(t, 0)) != nil {
+		t.Error("the journal has it still")
+	}
+	if got := testutil.ToFloat64(a.metrics.expired); got != 1 {
+		t.Errorf("%v counted as given up, want 1", got)
+	}
+}
+
 func TestRefusedPublisherIs403(t *testing.T) {
 	bad := realID(t, 1)
 	dir := t.TempDir()
@@ -350,13 +382,15 @@ func TestFloodOfStrangersKeepsNobodyOut(t *testing.T) {
 	for name, journal := range map[string]bool{"in memory": false, "in the journal": true} {
 		t.Run(name, func(t *testing.T) {
 			var cfg AnnounceConfig
+			flood := 200_000
 			if journal {
 				cfg.Journal = t.TempDir()
+				flood /= 2 // it has less room
 			}
 			a := idleWith(t, cfg, "A")
 			n := ownedNode(t, a)
 			refused := 0
-			for i := range 200_000 {
+			for i := range flood {
 				if err := a.hear(t.Context(), announceOf(madeUp(i), "h")); errors.Is(err, announce.ErrUnavailable) {
 					refused++
 				} else if err != nil {

@@ -103,6 +103,8 @@ func (a *Assigner) watchPrimary(ctx context.Context) {
 	primary := a.cfg.Announces.StandbyFor
 	a.log.Info("assigner stands by: it acts when the other one does not answer", "primary", redacted(primary))
 	a.metrics.passive.Set(1)
+	ticker := time.NewTicker(healthInterval)
+	defer ticker.Stop()
 	for {
 		check, cancel := context.WithTimeout(ctx, healthTimeout)
 		err := a.links.healthy(check, primary)
@@ -113,8 +115,10 @@ func (a *Assigner) watchPrimary(ctx context.Context) {
 		if a.standby.checked(err == nil) {
 			a.noteState(err)
 		}
-		if !sleep(ctx, healthInterval) {
+		select {
+		case <-ctx.Done():
 			return
+		case <-ticker.C:
 		}
 	}
 }
