@@ -23,20 +23,39 @@ func (a *Assigner) readHint(ctx context.Context, ix client) {
 		}
 		return
 	}
-	a.pool.takeHint(&m)
+	if a.pool.takeHint(&m) && a.intents.lost {
+		a.takeDrains(m)
+	}
 }
 
-func (p *pool) takeHint(m *admin.PoolMap) {
+// takeDrains wishes what an assigner whose intents file is lost was asked for.
+func (a *Assigner) takeDrains(m admin.PoolMap) {
+	for _, mm := range m.Members {
+		if !mm.Draining || a.intents.Current().Drained(mm.ID) {
+			continue
+		}
+		d := Drain{Indexer: mm.ID, Wish: Wish{Since: m.Time, Reason: "known from an indexer's pool map"}}
+		err := a.intents.Change(func(in Intents) (Intents, error) { return in.drain(d) })
+		a.log.Warn("indexer is drained, as its pool map says; the intents file is lost or there is none", "indexer", mm.ID, "err", err)
+		a.events.add(Event{Kind: EventMember, Indexer: mm.ID, Text: "is drained, as its pool map says"})
+	}
+}
+
+// maxMapVersion is where versions of pool maps end that are taken for one.
+const maxMapVersion = 1 << 62
+
+func (p *pool) takeHint(m *admin.PoolMap) (newer bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hint != nil && p.hint.Version >= m.Version {
-		return
+	if p.hint != nil && p.hint.Version >= m.Version || m.Version >= maxMapVersion {
+		return false
 	}
 	p.hint = m
 	for _, n := range p.nodes {
 		p.useHint(n)
 	}
 	wake(p.changed)
+	return true
 }
 
 // useHint gives a member that was never read the facts the pool map has of it.
@@ -76,7 +95,9 @@ func (p *pool) mapNow(now time.Time) (m admin.PoolMap, to []client) {
 		if n.facts == nil {
 			continue
 		}
-		m.Members = append(m.Members, n.facts.mapped(n.member.Admin))
+		mm := n.facts.mapped(n.member.Admin)
+		mm.Draining = p.wishes().Drained(mm.ID)
+		m.Members = append(m.Members, mm)
 		if n.up() && !n.facts.plain {
 			to = append(to, n.indexer)
 		}
@@ -119,7 +140,15 @@ func (a *Assigner) leaveHint(ctx context.Context) {
 	wg.Wait()
 }
 
-// learned grows whenever a look brought other facts.
+// wished says that the operator's wishes changed.
+func (p *pool) wished() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changes++
+	wake(p.changed)
+}
+
+// learned grows whenever a look brought other facts, or wishes changed.
 func (p *pool) learned() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

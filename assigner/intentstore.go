@@ -17,6 +17,9 @@ import (
 // facts.
 type intentStore struct {
 	file string // empty: in memory only
+	// lost: there was no file at the start. What indexers know of earlier wishes
+	// is taken from them.
+	lost bool
 	now  atomic.Pointer[Intents]
 
 	mu      sync.Mutex // one change at a time; held while the file is written
@@ -27,7 +30,7 @@ type intentStore struct {
 // first change. A file that cannot be read as a whole is an error: guessing at
 // wishes might empty the wrong indexer.
 func openIntents(file string) (*intentStore, error) {
-	s := &intentStore{file: file}
+	s := &intentStore{file: file, lost: true}
 	s.now.Store(new(Intents))
 	c := make(chan struct{})
 	s.changed.Store(&c)
@@ -50,6 +53,7 @@ func openIntents(file string) (*intentStore, error) {
 		return nil, fmt.Errorf("intents file %s: %w; correct the line, or move the file away: then all wishes are forgotten and indexers keep what they have", file, err)
 	}
 	s.now.Store(&in)
+	s.lost = false
 	return s, nil
 }
 

@@ -108,7 +108,7 @@ func (a *Assigner) operate(start func(what string, run func(context.Context) err
 func (a *Assigner) wakeOnWishes(ctx context.Context) error {
 	for {
 		changed := a.intents.Changed()
-		wake(a.pool.changed)
+		a.pool.wished()
 		select {
 		case <-ctx.Done():
 			return nil

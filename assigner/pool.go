@@ -50,7 +50,7 @@ type pool struct {
 
 	hint  *admin.PoolMap // the newest that indexers had kept at start; nil: none
 	moves moveBudget
-	// changes grows whenever a look brought other facts.
+	// changes grows whenever a look brought other facts, or wishes changed.
 	changes uint64
 
 	last     decision // the last plan

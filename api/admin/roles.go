@@ -113,6 +113,7 @@ type MappedMember struct {
 	ID         peer.ID
 	Admin      string // base URL of its admin API
 	Frozen     bool   `json:",omitzero"`
+	Draining   bool   `json:",omitzero"` // an operator wished it empty
 	Publishers []MappedPublisher
 }
 
