@@ -254,9 +254,12 @@ func (p *pool) finishTask(n *node, t task, out outcomes, err error, now time.Tim
 	n.queued--
 	wake(p.changed)
 	failed := err != nil
-	if result := resultOf(err); result == stepNotSent || result == stepNoAnswer && t.kind != Handoff {
+	var fromSource *sourceError
+	switch result := resultOf(err); {
+	case errors.As(err, &fromSource): // n was not called
+	case result == stepNotSent, result == stepNoAnswer && t.kind != Handoff:
 		p.holdSteps(n, err, now)
-	} else if result != stepNoAnswer {
+	case result != stepNoAnswer:
 		n.stepFailures, n.stepsAfter = 0, time.Time{}
 	}
 	for i, s := range t.steps {
@@ -376,9 +379,12 @@ const (
 func resultOf(err error) stepResult {
 	var status *api.StatusError
 	var said outcomeError
+	var fromSource *sourceError
 	switch {
 	case err == nil:
 		return stepAccepted
+	case errors.As(err, &fromSource):
+		return stepRefused // the target was not told, and a close can be repeated
 	case errors.Is(err, admin.ErrAlreadyAssigned):
 		return stepAlready
 	case errors.As(err, &status), errors.As(err, &said), errors.Is(err, errNoOutcome), errors.Is(err, admin.ErrNotAssigner), errors.Is(err, admin.ErrNotAllowed),

@@ -20,7 +20,6 @@ type oursIndexer struct {
 
 	roles    map[peer.ID]*admin.PublisherRole
 	frozenAt map[peer.ID]string // marks when it froze
-	draining bool
 	version  int
 	poolMap  *admin.PoolMap
 	dropTake bool // the next TakeOver is not done, and not answered

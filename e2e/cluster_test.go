@@ -97,8 +97,10 @@ type pool struct {
 	indexers []*indexer
 	assigner *process
 	announce string // URL of the assigner
+	admin    string // URL of its admin API
 	frontend string // URL of the frontend
 	gossip   []string
+	flags    []string // of the assigner, besides its own
 }
 
 // startPool starts a pool of n indexers; flags are added to the assigner's.
@@ -116,13 +118,20 @@ func startPool(t testing.TB, dir string, n int, flags ...string) *pool {
 
 func (p *pool) startAssigner(t testing.TB, listen string, flags ...string) {
 	t.Helper()
+	p.flags = flags
 	args := append([]string{
 		"assigner", "--listen", listen, "--pool", p.file, "--poll-interval", "200ms",
 		"--identity", filepath.Join(p.dir, "assigner.key"), "--listen-p2p", "none", "--listen-admin", anyPort,
 	}, flags...)
 	p.assigner = spawn(t, p.dir, "assigner", args...)
 	r := p.assigner.ready()
-	p.announce, p.gossip = r.HTTP, r.P2P
+	p.announce, p.admin, p.gossip = r.HTTP, r.Admin, r.P2P
+}
+
+// restartAssigner starts an assigner that was killed again, where it was.
+func (p *pool) restartAssigner(t testing.TB) {
+	t.Helper()
+	p.startAssigner(t, hostport(p.announce), p.flags...)
 }
 
 func startFrontend(t testing.TB, dir, poolFile string) string {
@@ -133,13 +142,23 @@ func startFrontend(t testing.TB, dir, poolFile string) string {
 // writePool writes the pool file of these indexers.
 func writePool(t testing.TB, dir string, indexers ...*indexer) string {
 	t.Helper()
-	var b strings.Builder
-	b.WriteString("# made by a test\n")
+	var lines []string
 	for _, ix := range indexers {
-		fmt.Fprintf(&b, "find=%s ingest=%s admin=%s\n", ix.Find, ix.Ingest, ix.Admin)
+		lines = append(lines, poolLine(ix))
 	}
+	return writePoolLines(t, dir, lines...)
+}
+
+// poolLine is the line of an indexer in a pool file.
+func poolLine(ix *indexer) string {
+	return fmt.Sprintf("find=%s ingest=%s admin=%s", ix.Find, ix.Ingest, ix.Admin)
+}
+
+func writePoolLines(t testing.TB, dir string, lines ...string) string {
+	t.Helper()
 	file := filepath.Join(dir, "pool.txt")
-	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+	text := "# made by a test\n" + strings.Join(lines, "\n") + "\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file

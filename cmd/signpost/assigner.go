@@ -28,6 +28,7 @@ const (
 	flagListen      = "listen"
 	flagReplication = "replication"
 	flagPoll        = "poll-interval"
+	flagGrace       = "grace"
 	flagIdentity    = "identity"
 	flagIntents     = "intents"
 	flagEvents      = "events"
@@ -63,6 +64,7 @@ func assignerCommand() *cli.Command {
 			boolFlag(flagInsecureAdmin, "serve the admin API without a token even beyond loopback"),
 			&cli.IntFlag{Name: flagReplication, Value: 1, EnvVars: env(flagReplication), Usage: "`N` indexers for each publisher"},
 			&cli.DurationFlag{Name: flagPoll, Value: defaultPoll, EnvVars: env(flagPoll), Usage: "`DURATION` between two looks at the pool"},
+			&cli.DurationFlag{Name: flagGrace, Value: assigner.DefaultGrace, EnvVars: env(flagGrace), Usage: "`DURATION` an indexer that cannot be read keeps its publishers, and one never read holds up new ones; then they go to others, which fetch the whole chains"},
 			stringFlag(flagIdentity, "", "`FILE` with the libp2p identity key, made if absent; without it a new identity each start"),
 			metricsFlag(),
 			logLevelFlag(),
@@ -84,6 +86,9 @@ func runAssigner(c *cli.Context) error {
 	}
 	if c.Duration(flagPoll) <= 0 {
 		return misused("--%s %v: give a duration above 0, such as 2s", flagPoll, c.Duration(flagPoll))
+	}
+	if c.Duration(flagGrace) <= 0 {
+		return misused("--%s %v: give a duration above 0, such as 5m", flagGrace, c.Duration(flagGrace))
 	}
 	operating, err := operatingConfig(c)
 	if err != nil {
@@ -116,7 +121,7 @@ func runAssigner(c *cli.Context) error {
 	}
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Operating: operating,
-		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll),
+		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll), Grace: c.Duration(flagGrace),
 		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg, Announces: announces,
 	})
 	if err != nil {
