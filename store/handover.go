@@ -97,9 +97,15 @@ func (t *tx) closeRole(a Assignment, at time.Time) (Assignment, error) {
 			a.tail = 0
 		}
 	}
-	var err error
-	if a.applied, err = t.appliedAbove(pub, a.stop); err != nil {
+	above, err := t.appliedAbove(pub, a.stop)
+	if err != nil {
 		return a, err
+	}
+	// Of a frozen store the mark may have passed those that were above it.
+	for _, ad := range above {
+		if len(a.applied) < MaxElsewhere && !slices.Contains(a.applied, ad) {
+			a.applied = append(slices.Clip(a.applied), ad)
+		}
 	}
 	w, ok, err := getRow(t.b, peerKey(prefixRevisit, pub), decodeRevisit)
 	if err != nil {
@@ -113,6 +119,43 @@ func (t *tx) closeRole(a Assignment, at time.Time) (Assignment, error) {
 		}
 	}
 	return a, t.setAssignment(a)
+}
+
+// keepApplied remembers, as the latch falls, which ads above the marks of
+// publishers owned are here: the marks go on and forget them.
+func (t *tx) keepApplied() error {
+	for pub, a := range t.s.assignments {
+		if a.Role != RoleOwner {
+			continue
+		}
+		var err error
+		if a.applied, err = t.appliedAbove(pub, t.stand(pub)); err != nil {
+			return err
+		}
+		if len(a.applied) == 0 {
+			continue
+		}
+		if err := t.setAssignment(a); err != nil {
+			return err
+		}
+		t.after(func() { t.s.assignments[pub] = a })
+	}
+	return nil
+}
+
+// dropApplied forgets it when the store thaws.
+func (t *tx) dropApplied() error {
+	for pub, a := range t.s.assignments {
+		if a.Role != RoleOwner || len(a.applied) == 0 {
+			continue
+		}
+		a.applied = nil
+		if err := t.setAssignment(a); err != nil {
+			return err
+		}
+		t.after(func() { t.s.assignments[pub] = a })
+	}
+	return nil
 }
 
 // appliedScan bounds the ads looked at for those that are applied.

@@ -112,6 +112,9 @@ func (s *Store) writeLatch(at time.Time, why string) error {
 		if err := t.rewalk(); err != nil {
 			return err
 		}
+		if err := t.keepApplied(); err != nil {
+			return err
+		}
 		if err := t.setOrDelete([]byte(keyWhy), why != "", appendString(nil, why)); err != nil {
 			return err
 		}
@@ -154,7 +157,7 @@ func (s *Store) Unfreeze() error {
 				return err
 			}
 		}
-		return errors.Join(t.delete([]byte(keyWhy)), t.delete([]byte(keyFrozen)))
+		return errors.Join(t.dropApplied(), t.delete([]byte(keyWhy)), t.delete([]byte(keyFrozen)))
 	})
 	if err != nil {
 		return fmt.Errorf("unfreeze: %w", err)

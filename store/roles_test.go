@@ -97,6 +97,28 @@ func TestClosingIsAtomicWithTheMark(t *testing.T) {
 
 // TestNoPutAfterClosing: nor of a writer begun before, and other publishers are
 // not affected.
+// TestAdsAppliedAboveTheFreezeAreOffered although the mark passes them before the
+// publisher is closed, and the store is opened anew.
+func TestAdsAppliedAboveTheFreezeAreOffered(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := openTest(t, fs)
+	c := newChain("pub", "prov")
+	openOne(t, s, "pub")
+	first := c.ad("a", "m")
+	write(t, s, first, content, testMH(1))
+	gap, above := c.ad("b", "m"), c.ad("c", "m")
+	must(t, s.AddPending("pub", []AdRef{above.AdRef, gap.AdRef}))
+	write(t, s, above, content, testMH(3))
+	must(t, s.Freeze(testTime))
+	write(t, s, gap, skipped)
+	must(t, s.Sync())
+	for _, s := range []*Store{reopenCrashed(t, fs), s} {
+		if got := closeOne(t, s, "pub"); got.Ad != first.Ad || !slices.Equal(got.Applied, []cid.Cid{above.Ad}) {
+			t.Errorf("closed at %v with %v above, want %v, %v", got.Ad, got.Applied, first.Ad, above.Ad)
+		}
+	}
+}
+
 func TestNoPutAfterClosing(t *testing.T) {
 	s := openTest(t, vfs.NewMem())
 	c, other := newChain("pub", "prov"), newChain("other", "else")
