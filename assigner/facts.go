@@ -18,8 +18,9 @@ import (
 const refreshFacts = 15 * time.Second
 
 // staleAfter is how long an indexer owns a publisher of which nothing comes
-// until that is given up: nobody is known who could say where its chain is.
-const staleAfter = 24 * time.Hour
+// until that is given up, unless an announce of it is kept: whoever makes up
+// publishers must not fill the pool with them.
+const staleAfter = time.Hour
 
 // client is what the assigner asks of a member. Of a foreign one all but
 // admin.Indexer is answered with an error that is foreign.

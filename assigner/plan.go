@@ -35,6 +35,9 @@ type View struct {
 	// publisher that no indexer has is left alone, and others are thought to
 	// have one more copy on each unread member (assigner.md, section 2.6).
 	Unread int
+	// MaxStrangers is how many publishers may be owned of whom nothing ever came;
+	// 0: any number.
+	MaxStrangers int
 	// Moves is how many publishers may be moved for the sake of balance, Fills
 	// how many backfills may run in the whole pool. Negative: any number.
 	Moves, Fills int

@@ -1,6 +1,7 @@
 package assigner
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +50,22 @@ func down(ix Indexer) Indexer {
 
 func but(ix Indexer, change func(*Indexer)) Indexer {
 	change(&ix)
+	return ix
+}
+
+// ours is an indexer with roles: words "p" (owner of the whole chain), "p:2"
+// (owner after ad 2), "p:-4" (holder up to ad 4), "p:2-4".
+func ours(id, roles string) Indexer {
+	ix := Indexer{ID: peer.ID(id), Reachable: true, Room: -1}
+	for w := range strings.FieldsSeq(roles) {
+		publisher, span, _ := strings.Cut(w, ":")
+		from, to, ends := strings.Cut(span, "-")
+		h := Held{Publisher: peer.ID(publisher), Role: admin.RoleOwner, Ranges: []admin.Range{{From: from, To: to}}, Height: 5, Load: 1}
+		if ends {
+			h.Role, h.Height = admin.RoleHolder, 4
+		}
+		ix.Held = append(ix.Held, h)
+	}
 	return ix
 }
 
@@ -170,5 +187,78 @@ func TestPlan(t *testing.T) {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestPlanOfIndexersWithRoles(t *testing.T) {
+	set := func(f func(*Indexer)) func(*Indexer) { return f }
+	lost := set(func(ix *Indexer) { ix.Reachable, ix.Lost = false, true })
+	drained := set(func(ix *Indexer) { ix.Draining = true })
+	frozen := set(func(ix *Indexer) { ix.Frozen = true })
+	filling := set(func(ix *Indexer) { ix.Held[0].Filling = true })
+	height := func(n uint64) func(*Indexer) { return func(ix *Indexer) { ix.Held[0].Height = n } }
+	presets := func(p string) func(*Indexer) { return func(ix *Indexer) { ix.Presets = ids(p) } }
+	stale := set(func(ix *Indexer) { ix.Held[0].Stale, ix.Held[0].Height = true, 0 })
+	tests := []struct {
+		name string
+		view View
+		want string
+	}{
+		{"a closed chain is gone on with by another", View{Indexers: []Indexer{but(ours("A", "p:-4"), frozen), ours("B", "")}}, "p>B<A"},
+		{"or by the one that was closed", View{Indexers: []Indexer{ours("A", "p:-4"), but(ours("B", ""), frozen)}}, "p>A"},
+		{"a handoff that is done is not repeated", View{Indexers: []Indexer{but(ours("A", "p:-4"), frozen), ours("B", "p:4"), ours("C", "")}}, ""},
+		{"one that thawed stays what it is", View{Indexers: []Indexer{ours("A", "p:-4"), ours("B", "p:4")}}, ""},
+		{"a chain of handoffs goes on from its end", View{Indexers: []Indexer{but(ours("A", "p:-2"), frozen), but(ours("B", "p:2-4"), frozen), ours("C", "")}}, "p>C<B"},
+		{"and back at who began it", View{Indexers: []Indexer{ours("A", "p:-2"), but(ours("B", "p:2-4"), frozen)}}, "p>A<B"},
+		{"of two owners the most advanced stays", View{Indexers: []Indexer{but(ours("A", "p"), height(3)), but(ours("B", "p"), height(4))}}, "p-A"},
+		{"and if equal the one of the lowest ID", View{Indexers: []Indexer{ours("A", "p"), ours("B", "p")}}, "p-B"},
+		{"nobody is closed while an owner cannot be reached", View{Indexers: []Indexer{ours("A", "p"), down(ours("B", "p"))}}, ""},
+		{"what an indexer that is down has counts", View{Indexers: []Indexer{down(ours("A", "p:-4")), ours("B", "p:4")}}, ""},
+		{"what a lost one had is fetched", View{Indexers: []Indexer{but(ours("A", "p:-4"), lost), ours("B", "p:4")}}, "p^B"},
+		{"once", View{Indexers: []Indexer{but(ours("A", "p:-4"), lost), but(ours("B", "p:4"), filling)}}, ""},
+		{"a lost owner's chain is gone on with from its holder", View{Indexers: []Indexer{ours("A", "p:-4"), but(ours("B", "p:4"), lost), but(ours("C", ""), frozen)}}, "p>A"},
+		{"a lost owner's chain begins anew if nobody has it", View{Indexers: []Indexer{but(ours("A", "p"), lost), ours("B", "")}}, "p>B"},
+		{"a drained owner's chain moves and is fetched", View{Indexers: []Indexer{but(ours("A", "p"), drained), ours("B", "")}}, "p>B<A p^B"},
+		{"a drained holder is not let go before", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), but(ours("B", "p:4"), filling)}}, ""},
+		{"but when others have it all", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), ours("B", "p")}}, "p!A"},
+		{"and have caught up", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), but(ours("B", "p"), height(2))}}, ""},
+		{"a bound publisher moves to its preset", View{Indexers: []Indexer{ours("A", "p"), but(ours("B", ""), presets("p"))}, Bound: ids("p")}, "p>B<A"},
+		{"one publisher may have more owners", View{Indexers: []Indexer{ours("A", "p q"), ours("B", "")}, Copies: map[peer.ID]int{"q": 2}}, "q>B"},
+		{"two owners of one beginning are not two copies",
+			View{Indexers: []Indexer{but(ours("A", "p:-4"), frozen), ours("B", "p:4"), ours("C", "p:4")}, Replication: 2}, "p^B"},
+		{"what nothing came of is released", View{Indexers: []Indexer{but(ours("A", "p"), stale)}}, "p!A"},
+		{"unless it is announced", View{Indexers: []Indexer{but(ours("A", "p"), stale)}, Wanted: ids("p")}, ""},
+		{"strangers are limited", View{Indexers: []Indexer{but(ours("A", "p"), height(0)), ours("B", "q")}, Wanted: ids("r s t"), MaxStrangers: 2}, "r>A"},
+		{"whose publisher is known is no stranger", View{Indexers: []Indexer{but(ours("A", "p:-4"), frozen), but(ours("B", "q"), height(0))}, MaxStrangers: 1}, "p>B<A"},
+		{"denied publishers are left alone", View{Indexers: []Indexer{but(ours("A", "p"), frozen), ours("B", "")}, Wanted: ids("q"), Denied: ids("p q")}, ""},
+		{"and those with steps under way", View{Indexers: []Indexer{but(ours("A", "p:-4"), frozen), ours("B", "")}, Busy: ids("p")}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.view.Replication == 0 {
+				tt.view.Replication = 1
+			}
+			tt.view.Fills = -1
+			if diff := cmp.Diff(tt.want, text(Plan(tt.view))); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNeedingAndSurplus(t *testing.T) {
+	v := View{Replication: 1, Indexers: []Indexer{ours("A", "p:-4 q:-4 r s:-4"), ours("B", "p:4 q s"), ours("C", "")}}
+	v.Indexers[1].Held[2].Height = 3 // it has not caught up with A
+	if got := Needing(v, "A"); !slices.Equal(got, ids("p r s")) {
+		t.Errorf("without A: %q", got)
+	}
+	if got := Needing(v, "B"); !slices.Equal(got, ids("p q s")) {
+		t.Errorf("without B: %q", got)
+	}
+	if got := Needing(v, "C"); len(got) > 0 {
+		t.Errorf("without C: %q", got)
+	}
+	if got := text(Surplus(v)); got != "q!A" {
+		t.Errorf("surplus %q", got)
 	}
 }

@@ -36,6 +36,7 @@ const (
 	waitsOwner   Reason = "one of too many owners cannot be reached"
 	waitsDenied  Reason = "policy does not allow it"
 	waitsFilling Reason = "older ads are being fetched"
+	waitsProof   Reason = "there are too many publishers of whom nothing ever came"
 )
 
 // shortages returns the publishers that need a step or wait for one, in
@@ -99,6 +100,20 @@ func (t *tally) shortageOf(p peer.ID) shortage {
 		return cmp.Or(cmp.Compare(heights[b.on], heights[a.on]), cmp.Compare(a.on.ID, b.on.ID))
 	})
 	return s
+}
+
+// countStrangers works out how many more strangers there may be; negative: any
+// number. Indexers without roles do not say who is one.
+func (t *tally) countStrangers() {
+	if t.strangers = -1; t.v.MaxStrangers == 0 {
+		return
+	}
+	t.strangers = t.v.MaxStrangers
+	for _, cs := range t.copies {
+		if !slices.ContainsFunc(cs, func(c placement) bool { return c.on.Plain || c.Height > 0 }) {
+			t.strangers = max(t.strangers-1, 0)
+		}
+	}
 }
 
 // stale tells whether nothing ever came of p, wherever it was given to, and
@@ -226,11 +241,19 @@ func (s *shortage) given() {
 }
 
 func (t *tally) assign(s *shortage, steps []Step) []Step {
+	stranger := len(t.copies[s.publisher]) == 0
+	if stranger && s.missing > 0 && t.strangers == 0 {
+		s.waiting = waitsProof
+		return steps
+	}
 	for s.missing > 0 {
 		e := t.choose(s.publisher)
 		if e == nil {
 			s.waiting = waitsTarget
 			break
+		}
+		if stranger {
+			t.strangers, stranger = t.strangers-1, false
 		}
 		why := ReasonCopies
 		if s.owned == 0 {

@@ -17,18 +17,19 @@ const maxPublishers = 200_000
 // tally is a View made ready for questions, and kept up to date with the steps
 // planned so far.
 type tally struct {
-	v        View
-	indexers []*entry                // by ID, ascending
-	copies   map[peer.ID][]placement // by publisher, in the order of indexers
-	bound    set
-	denied   set
-	busy     set
-	wanted   set
-	prefer   map[peer.ID][]*entry
-	bind     map[peer.ID][]*entry
-	free     entryHeap // candidates, the one to choose first on top
-	scale    scale
-	mean     float64 // load of a publisher nothing is known of
+	v         View
+	indexers  []*entry                // by ID, ascending
+	copies    map[peer.ID][]placement // by publisher, in the order of indexers
+	bound     set
+	denied    set
+	busy      set
+	wanted    set
+	prefer    map[peer.ID][]*entry
+	bind      map[peer.ID][]*entry
+	free      entryHeap // candidates, the one to choose first on top
+	scale     scale
+	strangers int     // how many more there may be; negative: any number
+	mean      float64 // load of a publisher nothing is known of
 }
 
 // entry is an Indexer with its lists as sets and its load.
@@ -123,6 +124,7 @@ func newTally(v View) *tally {
 			t.bind[p] = append(t.bind[p], e)
 		}
 	}
+	t.countStrangers()
 	t.weigh()
 	return t
 }

@@ -26,7 +26,7 @@ func (p *pool) view(now time.Time) View {
 // viewNow is view without limits to moves.
 func (p *pool) viewNow(now time.Time) View {
 	wishes := p.wishes()
-	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers(), Fills: maxFills, Moves: -1}
+	v := View{Replication: p.cfg.replication, Wanted: p.kept.publishers(), Fills: maxFills, Moves: -1, MaxStrangers: maxUnproven}
 	if wishes.NoRebalance {
 		v.Moves = 0
 	}
@@ -99,6 +99,11 @@ func (in Intents) into(v *View) {
 	}
 	v.Denied = in.Policy.Except
 }
+
+// maxUnproven is how many publishers a pool has of whom nothing ever came.
+// Whoever makes up publishers can use that up until they are stale (see
+// staleAfter); whose publishers the pool knows, he cannot keep out.
+const maxUnproven = 10_000
 
 // maxFills is how many backfills run in a pool at once: each reads a whole
 // chain.

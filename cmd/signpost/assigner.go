@@ -29,6 +29,7 @@ const (
 	flagReplication = "replication"
 	flagPoll        = "poll-interval"
 	flagGrace       = "grace"
+	flagMoves       = "rebalance-moves"
 	flagIdentity    = "identity"
 	flagIntents     = "intents"
 	flagEvents      = "events"
@@ -65,6 +66,7 @@ func assignerCommand() *cli.Command {
 			&cli.IntFlag{Name: flagReplication, Value: 1, EnvVars: env(flagReplication), Usage: "`N` indexers for each publisher"},
 			&cli.DurationFlag{Name: flagPoll, Value: defaultPoll, EnvVars: env(flagPoll), Usage: "`DURATION` between two looks at the pool"},
 			&cli.DurationFlag{Name: flagGrace, Value: assigner.DefaultGrace, EnvVars: env(flagGrace), Usage: "`DURATION` an indexer that cannot be read keeps its publishers, and one never read holds up new ones; then they go to others, which fetch the whole chains"},
+			&cli.IntFlag{Name: flagMoves, Value: assigner.DefaultMoves, EnvVars: env(flagMoves), Usage: "`N` publishers an hour are moved at most to even out load; 0 for none"},
 			stringFlag(flagIdentity, "", "`FILE` with the libp2p identity key, made if absent; without it a new identity each start"),
 			metricsFlag(),
 			logLevelFlag(),
@@ -86,6 +88,13 @@ func runAssigner(c *cli.Context) error {
 	}
 	if c.Duration(flagPoll) <= 0 {
 		return misused("--%s %v: give a duration above 0, such as 2s", flagPoll, c.Duration(flagPoll))
+	}
+	moves := c.Int(flagMoves)
+	if moves < 0 {
+		return misused("--%s %d: give a number, or 0 for none", flagMoves, moves)
+	}
+	if moves == 0 {
+		moves = -1
 	}
 	if c.Duration(flagGrace) <= 0 {
 		return misused("--%s %v: give a duration above 0, such as 5m", flagGrace, c.Duration(flagGrace))
@@ -121,7 +130,7 @@ func runAssigner(c *cli.Context) error {
 	}
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Operating: operating,
-		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll), Grace: c.Duration(flagGrace),
+		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll), Grace: c.Duration(flagGrace), Moves: moves,
 		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg, Announces: announces,
 	})
 	if err != nil {
