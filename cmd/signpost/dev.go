@@ -199,18 +199,24 @@ func (p *devPool) openAssigner() error {
 	if err != nil {
 		return err
 	}
-	a, err := assigner.Open(assigner.Config{
-		Key: key, Listener: ln, Gossip: gossip, Members: p.members,
-		Replication: 1, PollInterval: defaultPoll, Logger: p.log,
-		Announces: assigner.AnnounceConfig{Journal: filepath.Join(p.dir, "assigner", "journal")},
-	})
+	adminLn, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		_ = ln.Close()
 		return err
 	}
+	a, err := assigner.Open(assigner.Config{
+		Key: key, Listener: ln, Gossip: gossip, Members: p.members,
+		Replication: 1, PollInterval: defaultPoll, Logger: p.log,
+		Announces: assigner.AnnounceConfig{Journal: filepath.Join(p.dir, "assigner", "journal")},
+		Operating: assigner.Operating{Admin: adminLn, IntentsFile: filepath.Join(p.dir, "assigner", "intents")},
+	})
+	if err != nil {
+		_, _ = ln.Close(), adminLn.Close()
+		return err
+	}
 	p.tasks = append(p.tasks, a.Run)
 	p.closers = append(p.closers, func() error { a.Close(); return nil })
-	r := readyLine{Ready: true, ID: id.String(), HTTP: baseURL(ln)}
+	r := readyLine{Ready: true, ID: id.String(), HTTP: baseURL(ln), Admin: baseURL(adminLn)}
 	if gossip != nil {
 		r.P2P = addrTexts(gossip.Addrs())
 	}
@@ -249,6 +255,7 @@ func (p *devPool) tell() {
 	fmt.Fprintf(out, "\nsignpost dev: a pool of %d indexers, data in %s\n", len(p.ready.Indexers), p.dir)
 	fmt.Fprintf(out, "  lookups    %s   (signpost find CID --find %s)\n", p.ready.Frontend.HTTP, p.ready.Frontend.HTTP)
 	fmt.Fprintf(out, "  announces  %s   (signpost publish PATH --announce %s --find %s)\n", p.ready.Assigner.HTTP, p.ready.Assigner.HTTP, p.ready.Frontend.HTTP)
+	fmt.Fprintf(out, "  pool       %s   (signpost pool list --admin %s)\n", p.ready.Assigner.Admin, p.ready.Assigner.Admin)
 	for n, ix := range p.ready.Indexers {
 		fmt.Fprintf(out, "  indexer-%d  find %s  ingest %s  admin %s\n", n+1, ix.Find, ix.Ingest, ix.Admin)
 	}
