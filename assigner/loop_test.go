@@ -212,7 +212,7 @@ func TestAnnouncesReachTheIndexerAssigned(t *testing.T) {
 	}
 	send(t, a, publishers, "2")
 	await(t, c.fakes, "second announce", func() bool { return allOnce(publishers, holders(c.fakes, "2")) })
-	if got := counted(t, reg, "signpost_assigner_assigns_total", "accepted"); got != 12 {
+	if got := counted(t, reg, "signpost_assigner_steps_total", "accepted"); got != 12 {
 		t.Errorf("%v assigns, want 12", got)
 	}
 

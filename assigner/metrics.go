@@ -11,8 +11,7 @@ type metrics struct {
 	announces         *prometheus.CounterVec // by source
 	duplicates        prometheus.Counter
 	forwards          *prometheus.CounterVec // by result
-	assigns           *prometheus.CounterVec // by result
-	handoffs          *prometheus.CounterVec // by result
+	steps             *prometheus.CounterVec // by step and result
 	spentHandoffs     prometheus.Counter
 	indexers          *prometheus.GaugeVec // by state
 	publishers        prometheus.Gauge
@@ -44,9 +43,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		announces:       counters("announces_received_total", "source", "Announces received, by source: direct (HTTP) or gossip."),
 		duplicates:      counter("announces_duplicate_total", "Announces dropped because they were received before."),
 		forwards:        counters("announces_forwarded_total", "result", "Announces sent to indexers, by result: accepted or failed. A retry counts again."),
-		assigns:         counters("assigns_total", "result", "Assign calls, by result."),
-		handoffs:        counters("handoffs_total", "result", "Handoff calls, by result."),
-		spentHandoffs:   counter("handoffs_spent_total", "Handoffs that were accepted and left nothing assigned."),
+		steps: f.NewCounterVec(prometheus.CounterOpts{Namespace: "signpost", Subsystem: "assigner", Name: "steps_total",
+			Help: "Steps that indexers were told, by step (assign, handoff, close, backfill, release) and result."}, []string{"step", "result"}),
+		spentHandoffs: counter("handoffs_spent_total", "Handoffs that were accepted and left nothing assigned."),
 		indexers: f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "signpost", Subsystem: "assigner", Name: "indexers",
 			Help: "Members of the pool, by state."}, []string{"state"}),
 		publishers:        gauge("publishers", "Publishers assigned to some indexer."),
@@ -77,16 +76,12 @@ func (m *metrics) forwarded(err error) {
 }
 
 func (m *metrics) step(k Kind, r stepResult) {
-	calls := m.assigns
-	if k == Handoff {
-		calls = m.handoffs
-	}
-	calls.WithLabelValues(string(r)).Inc()
+	m.steps.WithLabelValues(k.String(), string(r)).Inc()
 }
 
 // setPool sets the gauges.
 func (m *metrics) setPool(states map[State]int, publishers, unplaced int) {
-	for _, s := range []State{StateActive, StateFrozen, StateStandby, StateDown, StateUnknown} {
+	for _, s := range []State{StateActive, StateFrozen, StateStandby, StateDraining, StateDown, StateLost, StateUnknown} {
 		m.indexers.WithLabelValues(string(s)).Set(float64(states[s]))
 	}
 	m.publishers.Set(float64(publishers))
