@@ -74,7 +74,7 @@ func (f *facts) same(g *facts) bool {
 	return f.id == g.id && f.frozen == g.frozen && f.plain == g.plain && slices.Equal(f.preferred, g.preferred) &&
 		slices.EqualFunc(f.roles, g.roles, func(a, b admin.PublisherRole) bool {
 			return a.Publisher == b.Publisher && a.Role == b.Role && a.Continued == b.Continued &&
-				a.Filling == b.Filling && slices.Equal(a.Ranges, b.Ranges)
+				a.Filling == b.Filling && slices.Equal(a.Ranges, b.Ranges) && slices.Equal(a.LeansOn, b.LeansOn)
 		})
 }
 
@@ -83,7 +83,7 @@ func (f *facts) held(now time.Time) []Held {
 	hs := make([]Held, 0, len(f.roles))
 	for _, r := range f.roles {
 		hs = append(hs, Held{
-			Publisher: r.Publisher, Role: r.Role, Continued: r.Continued, Ranges: r.Ranges,
+			Publisher: r.Publisher, Role: r.Role, Continued: r.Continued, Ranges: r.Ranges, LeansOn: r.LeansOn,
 			Height: r.Height, Filling: r.Filling, Load: r.MultihashesPerSecond,
 			Stale: !f.plain && r.Role == admin.RoleOwner && r.Mark == "" && r.Pending == 0 &&
 				!r.Since.IsZero() && now.Sub(r.Since) > staleAfter,
@@ -204,7 +204,7 @@ func factsOf(m admin.MappedMember) *facts {
 	f := &facts{id: m.ID, frozen: m.Frozen, usage: -1}
 	roles := make([]admin.PublisherRole, 0, len(m.Publishers))
 	for _, p := range m.Publishers {
-		roles = append(roles, admin.PublisherRole{Publisher: p.Publisher, Role: p.Role, Continued: p.Continued, Ranges: p.Ranges})
+		roles = append(roles, admin.PublisherRole{Publisher: p.Publisher, Role: p.Role, Continued: p.Continued, Ranges: p.Ranges, LeansOn: p.LeansOn})
 	}
 	f.setRoles(roles)
 	return f
@@ -214,7 +214,7 @@ func factsOf(m admin.MappedMember) *facts {
 func (f *facts) mapped(adminURL string) admin.MappedMember {
 	m := admin.MappedMember{ID: f.id, Admin: adminURL, Frozen: f.frozen, Publishers: make([]admin.MappedPublisher, 0, len(f.roles))}
 	for _, r := range f.roles {
-		m.Publishers = append(m.Publishers, admin.MappedPublisher{Publisher: r.Publisher, Role: r.Role, Continued: r.Continued, Ranges: r.Ranges})
+		m.Publishers = append(m.Publishers, admin.MappedPublisher{Publisher: r.Publisher, Role: r.Role, Continued: r.Continued, Ranges: r.Ranges, LeansOn: r.LeansOn})
 	}
 	return m
 }

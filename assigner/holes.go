@@ -19,15 +19,21 @@ func (t *tally) holed(p peer.ID, wish int) bool {
 	return copiesOf(rangesOf(cs, placement.counts), wish) < wish
 }
 
-// rangesOf are the ranges of the copies that count. What a frozen indexer owns
-// grows no more.
+// rangesOf are the ranges of the copies that count, and lean only on such.
 func rangesOf(cs []placement, counts func(placement) bool) (ranges []admin.Range) {
 	for _, c := range cs {
-		if counts(c) {
+		if counts(c) && !orphaned(c.Held, cs, counts) {
 			ranges = append(ranges, c.Ranges...)
 		}
 	}
 	return ranges
+}
+
+// orphaned tells whether what is held lacks content that no copy that counts has.
+func orphaned(h Held, cs []placement, counts func(placement) bool) bool {
+	return slices.ContainsFunc(h.LeansOn, func(id peer.ID) bool {
+		return !slices.ContainsFunc(cs, func(c placement) bool { return c.on.ID == id && counts(c) })
+	})
 }
 
 // drains tells whether something of p is on a draining indexer.
@@ -44,7 +50,7 @@ func (t *tally) fill(s *shortage, steps []Step) []Step {
 	}
 	var able []*placement
 	for i, c := range t.copies[p] {
-		if t.owns(c) && len(c.Ranges) > 0 && !whole(c.Ranges) {
+		if t.owns(c) && len(c.Ranges) > 0 && (!whole(c.Ranges) || orphaned(c.Held, t.copies[p], placement.counts)) {
 			able = append(able, &t.copies[p][i])
 		}
 	}
@@ -52,7 +58,7 @@ func (t *tally) fill(s *shortage, steps []Step) []Step {
 	for _, c := range able {
 		if c.Filling {
 			s.waiting = waitsFilling
-			c.Ranges = []admin.Range{{}} // as it will be
+			c.Ranges, c.LeansOn = []admin.Range{{}}, nil // as it will be
 		}
 	}
 	for _, c := range able {
@@ -63,7 +69,7 @@ func (t *tally) fill(s *shortage, steps []Step) []Step {
 			continue
 		}
 		t.v.Fills--
-		c.Filling, c.Ranges = true, []admin.Range{{}}
+		c.Filling, c.Ranges, c.LeansOn = true, []admin.Range{{}}, nil
 		steps = append(steps, Step{Kind: Backfill, Publisher: p, Indexer: c.on.ID, Why: ReasonHole})
 	}
 	return steps
@@ -101,8 +107,10 @@ func (t *tally) without(p peer.ID, c placement, want int) int {
 // facts are the ranges that indexers which count and satisfy which say they
 // hold. One that grows counts from a height on.
 func (t *tally) facts(p peer.ID, which func(placement) bool, height uint64) (ranges []admin.Range) {
-	for _, d := range t.copies[p] {
-		if d.was == nil || !d.counts() || !which(d) {
+	cs := t.copies[p]
+	counts := func(d placement) bool { return d.was != nil && d.counts() && which(d) }
+	for _, d := range cs {
+		if !counts(d) || orphaned(*d.was, cs, counts) {
 			continue
 		}
 		for _, r := range d.was.Ranges {

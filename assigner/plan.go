@@ -88,9 +88,10 @@ type Held struct {
 	Role      admin.Role
 	Continued peer.ID
 	Ranges    []admin.Range
-	Height    uint64  // ads at or below its mark
-	Filling   bool    // a backfill is under way
-	Load      float64 // multihashes a second
+	LeansOn   []peer.ID // who has content within Ranges that is not here
+	Height    uint64    // ads at or below its mark
+	Filling   bool      // a backfill is under way
+	Load      float64   // multihashes a second
 	// Stale: it is an owner for long and has nothing, nor knows of anything.
 	Stale bool
 }

@@ -61,6 +61,11 @@ func randomView(r *rand.Rand) View {
 	}
 	for _, p := range publishers {
 		v.nameContinued(p)
+		for i := range v.Indexers {
+			if h := v.Indexers[i].held(p); h != nil && h.Continued != "" && !v.Indexers[i].Plain && r.IntN(4) == 0 {
+				h.LeansOn = []peer.ID{h.Continued}
+			}
+		}
 	}
 	return v
 }

@@ -195,6 +195,7 @@ func TestPlanOfIndexersWithRoles(t *testing.T) {
 	lost := set(func(ix *Indexer) { ix.Reachable, ix.Lost = false, true })
 	drained := set(func(ix *Indexer) { ix.Draining = true })
 	frozen := set(func(ix *Indexer) { ix.Frozen = true })
+	leans := set(func(ix *Indexer) { ix.Held[0].LeansOn = ids("A") })
 	filling := set(func(ix *Indexer) { ix.Held[0].Filling = true })
 	height := func(n uint64) func(*Indexer) { return func(ix *Indexer) { ix.Held[0].Height = n } }
 	presets := func(p string) func(*Indexer) { return func(ix *Indexer) { ix.Presets = ids(p) } }
@@ -222,6 +223,9 @@ func TestPlanOfIndexersWithRoles(t *testing.T) {
 		{"a drained holder is not let go before", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), but(ours("B", "p:4"), filling)}}, ""},
 		{"but when others have it all", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), ours("B", "p")}}, "p!A"},
 		{"and have caught up", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), but(ours("B", "p"), height(2))}}, ""},
+		{"who leans on a lost one fetches", View{Indexers: []Indexer{but(ours("A", "p:-4"), lost), but(ours("B", "p"), leans)}}, "p^B"},
+		{"who leans on one that is there does not", View{Indexers: []Indexer{ours("A", "p:-4"), but(ours("B", "p:4"), leans)}}, ""},
+		{"one that others lean on is not let go", View{Indexers: []Indexer{but(ours("A", "p:-4"), drained), but(but(ours("B", "p"), leans), filling)}}, ""},
 		{"a bound publisher moves to its preset", View{Indexers: []Indexer{ours("A", "p"), but(ours("B", ""), presets("p"))}, Bound: ids("p")}, "p>B<A"},
 		{"one publisher may have more owners", View{Indexers: []Indexer{ours("A", "p q"), ours("B", "")}, Copies: map[peer.ID]int{"q": 2}}, "q>B"},
 		{"two owners of one beginning are not two copies",

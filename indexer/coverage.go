@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/store"
 )
@@ -61,12 +63,23 @@ func (r localRoles) coverage() (admin.Coverage, error) {
 			continue // what it published was removed, and is not here again yet
 		}
 		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), More: st.Behind}
+		for _, l := range st.Lacks() {
+			p.Lacks = append(p.Lacks, admin.Lack{Indexer: l.From, Ads: cidTexts(l.Ads)})
+		}
+		p.Also = cidTexts(st.Also())
 		if st.Role == store.RoleOwner && (st.Pending > 0 || st.Walks > 0) {
 			r.gaps(&p)
 		}
 		c.Publishers = append(c.Publishers, p)
 	}
 	return c, nil
+}
+
+func cidTexts(cids []cid.Cid) (texts []string) {
+	for _, c := range cids {
+		texts = append(texts, c.String())
+	}
+	return texts
 }
 
 // gaps adds what is known above the mark and not held.

@@ -37,7 +37,7 @@ func (r localRoles) Roles(_ context.Context, version string) (*admin.Roles, erro
 	for _, st := range states {
 		out.Publishers = append(out.Publishers, admin.PublisherRole{
 			Publisher: st.Publisher, Role: roleOf(st.Role), Since: utc(st.Time), Continued: st.Continued,
-			Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), Height: st.Height,
+			Ranges: rangesOf(st.Ranges), LeansOn: leansOn(st.Lacks()), Mark: cidText(st.Ad), Height: st.Height,
 			Pending: st.Pending, Gaps: st.Gaps, Filling: st.Filling,
 			MultihashesPerSecond: r.ix.rates.perSecond(st.Publisher), Multihashes: st.Multihashes, LastError: st.LastError,
 		})
@@ -72,6 +72,15 @@ func roleOf(r store.Role) admin.Role {
 		return admin.RoleHolder
 	}
 	return admin.RoleOwner
+}
+
+func leansOn(lacks []store.Lack) (ids []peer.ID) {
+	for _, l := range lacks {
+		if !slices.Contains(ids, l.From) {
+			ids = append(ids, l.From)
+		}
+	}
+	return ids
 }
 
 func rangesOf(ranges []store.Range) []admin.Range {

@@ -164,7 +164,9 @@ func (rv *revisit) missing(st store.AdState, known bool, pos store.Position, pub
 	switch {
 	case rv.wish.Skipped && pos > rv.wish.Floor.Pos && known && st.Verdict == store.SkippedFrozen:
 		return true
-	case !rv.wish.Fill || pos > rv.wish.Top.Pos:
+	case rv.wish.Fill && pos > rv.wish.Top.Pos:
+		return known && st.Publisher == publisher && st.Verdict == store.MarkedDone // as another indexer has it
+	case !rv.wish.Fill:
 		return false
 	case known && st.Publisher == publisher:
 		return st.Verdict != store.Applied && st.Verdict != store.Superseded && st.Verdict != store.Rejected

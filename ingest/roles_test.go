@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -103,9 +104,26 @@ func TestTakenOverAdsAreNotFetchedTwice(t *testing.T) {
 	if err := n.store.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	if st, _, err := n.store.RoleState(c.id()); err != nil || st.Ad != ads[5] || st.Height != 6 {
+	st, _, err := n.store.RoleState(c.id())
+	if err != nil || st.Ad != ads[5] || st.Height != 6 {
 		t.Errorf("stands at %v, height %d, %v; want the head, 6", st.Ad, st.Height, err)
 	}
+	// It says what it lacks, and a backfill fetches that too.
+	if l := st.Lacks(); len(l) != 1 || l[0].From != "source" || !slices.Equal(l[0].Ads, []cid.Cid{ads[4]}) {
+		t.Errorf("lacks %v", l)
+	}
+	if err := n.store.Backfill(c.id()); err != nil {
+		t.Fatal(err)
+	}
+	n.notify(c, c.head)
+	n.until("the chain is whole", func() bool {
+		st, _, err := n.store.RoleState(c.id())
+		return err == nil && !st.Filling && len(st.Lacks()) == 0
+	})
+	for k := range ads {
+		n.wantFound(testMultihashes(t, fmt.Sprint(k), 10), fmt.Sprint(k))
+	}
+	n.wantRanges(c, store.Range{})
 }
 
 // TestBackfillMakesAChainWhole: what a newer removal has removed stays away, as

@@ -266,9 +266,13 @@ func (t *tx) takeOver(o Takeover) (Assignment, error) {
 			return a, err
 		}
 	}
+	if a.lacking()+len(o.Applied) > MaxElsewhere {
+		o.Applied = nil // they are stored twice
+	}
 	if err := t.setElsewhere(pub, o.Applied); err != nil {
 		return a, err
 	}
+	a = a.withLack(o.From, o.Applied)
 	a.Publisher, a.Continued, a.Role, a.Time, a.stop, a.applied = pub, o.From, RoleOwner, o.Time, Stand{}, nil
 	a = a.withRange(Range{From: at.Ad}, at.Pos)
 	return a, t.setAssignment(a)

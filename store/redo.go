@@ -154,7 +154,7 @@ func (t *tx) settle(pub peer.ID) error {
 		return err
 	}
 	if a := t.s.assignments[pub]; w.Fill && a.Role == RoleOwner && len(a.Ranges) > 0 {
-		a.Ranges, a.tail = []Range{{To: a.Ranges[len(a.Ranges)-1].To}}, 0
+		a.Ranges, a.tail, a.lacks = []Range{{To: a.Ranges[len(a.Ranges)-1].To}}, 0, nil
 		if err := t.setAssignment(a); err != nil {
 			return err
 		}

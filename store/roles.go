@@ -60,8 +60,44 @@ type Assignment struct {
 
 	tail    Position  // of the last range's From here; 0: the genesis, or not known
 	stop    Stand     // where it was closed, if it was
-	applied []cid.Cid // above stop, when it was closed
+	applied []cid.Cid // above stop, when it was closed; of an owner: above the freeze
+	lacks   []Lack    // within the ranges
 	legacy  bool      // of format 5: the row has no role
+}
+
+// Lack is content of ads within the ranges that only the indexer has they were
+// taken over from: it had applied them above the mark. A backfill ends it.
+type Lack struct {
+	From peer.ID
+	Ads  []cid.Cid
+}
+
+// Lacks are not to be changed.
+func (a Assignment) Lacks() []Lack { return a.lacks }
+
+// Also are ads after the last range whose content is held, as this was closed
+// above them. They are not to be changed.
+func (a Assignment) Also() []cid.Cid {
+	if a.Role != RoleHolder {
+		return nil
+	}
+	return a.applied
+}
+
+// lacking is the number of ads of all lacks.
+func (a Assignment) lacking() (n int) {
+	for _, l := range a.lacks {
+		n += len(l.Ads)
+	}
+	return n
+}
+
+// withLack is the assignment with ads that only from has.
+func (a Assignment) withLack(from peer.ID, ads []cid.Cid) Assignment {
+	if len(ads) > 0 {
+		a.lacks = append(slices.Clip(a.lacks), Lack{from, slices.Clone(ads)})
+	}
+	return a
 }
 
 // open tells whether the last range grows.
@@ -71,7 +107,9 @@ func (a Assignment) open() bool {
 }
 
 // whole tells whether all of the chain is held.
-func (a Assignment) whole() bool { return len(a.Ranges) == 1 && !a.Ranges[0].From.Defined() }
+func (a Assignment) whole() bool {
+	return len(a.Ranges) == 1 && !a.Ranges[0].From.Defined() && len(a.lacks) == 0
+}
 
 // maxRanges bounds the ranges of a publisher; the oldest are forgotten beyond.
 const maxRanges = 256
@@ -101,6 +139,13 @@ func (w assignmentRow) encode() []byte {
 	for _, g := range w.Ranges {
 		b = appendCID(appendCID(b, g.From), g.To)
 	}
+	b = binary.AppendUvarint(b, uint64(len(w.lacks)))
+	for _, l := range w.lacks {
+		b = binary.AppendUvarint(appendString(b, string(l.From)), uint64(len(l.Ads)))
+		for _, ad := range l.Ads {
+			b = appendCID(b, ad)
+		}
+	}
 	return b
 }
 
@@ -117,6 +162,13 @@ func decodeAssignment(b []byte) (assignmentRow, error) {
 	}
 	for range r.count(2) {
 		w.Ranges = append(w.Ranges, Range{From: r.cid(), To: r.cid()})
+	}
+	for range r.count(2) {
+		l := Lack{From: r.peer()}
+		for range r.count(1) {
+			l.Ads = append(l.Ads, r.cid())
+		}
+		w.lacks = append(w.lacks, l)
 	}
 	if w.Role < RoleOwner || w.Role > roleLeft {
 		r.fail()

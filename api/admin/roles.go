@@ -52,7 +52,11 @@ type PublisherRole struct {
 	// the chain breaks off.
 	Pending int
 	Gaps    int `json:",omitzero"`
-	// Filling says that it fetches ads older than its ranges (Backfill).
+	// LeansOn are indexers that have the content of ads within its ranges, which
+	// it has not: they were applied there above the ad it went on from. A backfill
+	// ends that.
+	LeansOn []peer.ID `json:",omitempty"`
+	// Filling says that it fetches what it lacks (Backfill).
 	Filling bool `json:",omitzero"`
 	// MultihashesPerSecond are those taken from entries, a mean over the last hour
 	// that fades; Multihashes those since the indexer was set up.
@@ -123,6 +127,7 @@ type MappedPublisher struct {
 	Role      Role
 	Continued peer.ID `json:",omitempty"`
 	Ranges    []Range
+	LeansOn   []peer.ID `json:",omitempty"`
 }
 
 // Coverage is the answer of GET /signpost/v1/coverage: what of which chain an
@@ -146,6 +151,16 @@ type CoveredPublisher struct {
 	Mark string   `json:",omitempty"`
 	Gaps []string `json:",omitempty"`
 	More bool     `json:",omitzero"`
+	// Lacks are ads within Ranges whose content only another indexer has; Also
+	// are ads after Ranges whose content is here, as another indexer lacks them.
+	Lacks []Lack   `json:",omitempty"`
+	Also  []string `json:",omitempty"`
+}
+
+// Lack names ads whose content one other indexer has.
+type Lack struct {
+	Indexer peer.ID
+	Ads     []string
 }
 
 // RoleKeeper is what an indexer of ours lets an assigner do besides Indexer: the
@@ -164,8 +179,8 @@ type RoleKeeper interface {
 	// Open makes it the owner of publishers it holds, or of new ones: what it
 	// left out meanwhile it fetches.
 	Open(ctx context.Context, publishers []peer.ID) ([]Outcome, error)
-	// Backfill has it fetch ads older than its ranges, down to the genesis, in
-	// the background.
+	// Backfill has it fetch ads older than its ranges, down to the genesis, and
+	// those it leans on others for, in the background.
 	Backfill(ctx context.Context, publishers []peer.ID) ([]Outcome, error)
 	// Release makes it neither owner nor holder, and removes what it holds.
 	Release(ctx context.Context, publishers []peer.ID) ([]Outcome, error)
