@@ -22,8 +22,7 @@ const (
 // side is an indexer as balance sees it.
 type side struct {
 	*entry
-	share float64 // load it should have
-	floor float64 // load it should have at least, as far as load can be spread
+	share float64 // load it should have, see setShares
 	rates float64
 	owned []owned // movable, the largest first
 	moved bool    // it got something: it gives nothing
@@ -103,9 +102,11 @@ func (t *tally) sides() []*side {
 	return sides
 }
 
-// setShares spreads load by weight. What is spread at least leaves out publishers
-// that are more than a share, each together with an indexer of mean weight that
-// has nothing else to do: nobody is to wait for a part of them.
+// setShares spreads load by weight. A publisher that is more than a share is left
+// out, together with an indexer of mean weight that has nothing else to do: so
+// much cannot be spread, and an empty indexer is not to go without as the others
+// are below a mean that only one of them can reach. Shares are the same whoever
+// owns what.
 func setShares(sides []*side) {
 	var load, weights float64
 	var rates []float64
@@ -116,9 +117,6 @@ func setShares(sides []*side) {
 			rates = append(rates, o.rate)
 		}
 	}
-	for _, s := range sides {
-		s.share = load * s.weight / weights
-	}
 	slices.SortFunc(rates, func(a, b float64) int { return cmp.Compare(b, a) })
 	mean := weights / float64(len(sides))
 	for n := 0; n < len(rates) && n < len(sides)-1 && rates[n]*weights > load*mean; n++ {
@@ -126,7 +124,7 @@ func setShares(sides []*side) {
 		weights -= mean
 	}
 	for _, s := range sides {
-		s.floor = max(load, 0) * s.weight / weights
+		s.share = max(load, 0) * s.weight / weights
 	}
 }
 
@@ -162,7 +160,7 @@ func (s *side) high(share float64) bool {
 
 // uneven: it is so far off its share that it is worth while to move something.
 func (s *side) uneven() bool {
-	return s.high(highTrigger) || s.rates < lowTrigger*s.floor
+	return s.high(highTrigger) || s.rates < lowTrigger*s.share
 }
 
 // bestMove finds what to move next, among sides in the order byNeed: from the
@@ -174,7 +172,7 @@ func bestMove(sides []*side, can func(p peer.ID, from, to *side) bool) (from, to
 		if to.need() <= 0 {
 			break
 		}
-		low := to.rates < lowShare*to.floor
+		low := to.rates < lowShare*to.share
 		for _, from := range slices.Backward(sides) {
 			excess := -from.need()
 			if excess <= 0 {

@@ -5,15 +5,15 @@ import "slices"
 // Shares between which load is even, see balance in package assigner.
 const lowShare, highShare = 0.85, 1.05
 
-// fewestMoves is how many moves bring loads near their mean at least, if no node
-// both gives and gets. loads are the rates of each node's publishers, empty
-// nodes included. Two bounds hold, and the larger one is returned:
+// fewestMoves is how many moves bring loads near their mean at least, that of
+// spreadable, if no node both gives and gets. loads are the rates of each node's
+// publishers, empty nodes included. Two bounds hold, the larger one is returned:
 //
-//   - a node above highShare of the mean, or of its largest publisher, gives at least as many publishers as its
-//     largest ones needed to come down to that, of those it can give without
-//     falling below lowShare;
-//   - nodes below lowShare get at least as many as the largest of all that could
-//     be given by nodes above lowShare, needed to bring them up to it.
+//   - a node above highShare of the mean, or of its largest publisher, gives at
+//     least as many publishers as its largest ones needed to come down to that, of
+//     those it can give without falling below lowShare and another can take;
+//   - nodes below lowShare get at least as many as the largest of all that nodes
+//     above lowShare can give, needed to bring them up to it.
 func fewestMoves(loads [][]float64) int {
 	total, sums := 0.0, make([]float64, len(loads))
 	for i, rates := range loads {
@@ -22,8 +22,9 @@ func fewestMoves(loads [][]float64) int {
 		}
 		total += sums[i]
 	}
-	mean := total / float64(len(loads))
+	mean := spreadable(loads, total)
 	low := lowShare * mean
+	room := highShare*mean - slices.Min(sums) // what is more finds no place
 	out, lacking := 0, 0.0
 	var givable []float64
 	for i, rates := range loads {
@@ -34,7 +35,7 @@ func fewestMoves(loads [][]float64) int {
 		most := sums[i] - low
 		var can []float64
 		for _, r := range rates {
-			if r <= most {
+			if r <= min(most, room) {
 				can = append(can, r)
 			}
 		}
@@ -42,6 +43,21 @@ func fewestMoves(loads [][]float64) int {
 		givable = append(givable, capped(can, most)...)
 	}
 	return max(out, take(givable, lacking))
+}
+
+// spreadable is the mean without publishers that are more than it, each with a
+// node of its own.
+func spreadable(loads [][]float64, total float64) float64 {
+	rates, nodes := slices.Concat(loads...), float64(len(loads))
+	take(rates, 0) // sorts
+	for _, r := range rates {
+		if r <= total/nodes || nodes == 1 {
+			break
+		}
+		total -= r
+		nodes--
+	}
+	return total / nodes
 }
 
 // take is how many of rates, the largest first, make sum; all if they do not.

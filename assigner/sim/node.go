@@ -55,7 +55,8 @@ type role struct {
 	fill      float64 // multihashes still to fetch
 }
 
-func (r *role) height() uint64 { return uint64(r.done / r.p.perAd) }
+// height is in whole ads; done may be a little less than a multiple of perAd.
+func (r *role) height() uint64 { return uint64(r.done/r.p.perAd + 1e-6) }
 
 func (r *role) mark() string {
 	if h := r.height(); h > 0 {
@@ -144,7 +145,7 @@ func (r *role) stop() {
 	mark := r.mark()
 	r.done = float64(r.height()) * r.p.perAd
 	r.ranges = slices.Clone(r.ranges)
-	if r.ranges[last].To = mark; mark == r.ranges[last].From { // nothing came
+	if r.ranges[last].To = mark; mark == "" { // nothing came
 		r.ranges = r.ranges[:last]
 	}
 }

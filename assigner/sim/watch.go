@@ -26,6 +26,7 @@ type watch struct {
 	unexplained                                     int // publishers broken without a loss
 
 	assigned, fills, froze int
+	emptied                int // nodes that became empty or as good: joined, thawed, or given up and back
 	moves                  map[assigner.Reason]int
 	balanced               map[peer.ID]int // moves for balance
 	left                   map[peer.ID]move
