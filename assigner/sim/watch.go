@@ -45,7 +45,6 @@ type sample struct {
 	nodes, frozen              int
 	loads                      []float64
 	largest, mean              float64
-	lagging                    float64 // ads behind, of all nodes
 	moves                      int
 }
 
@@ -201,16 +200,6 @@ func reaches(next map[string][]string, top string) bool {
 		queue = queue[1:]
 	}
 	return false
-}
-
-// brokenNow is how many publishers have no whole copy, as of the last chains.
-func (t *watch) brokenNow() (n int) {
-	for _, at := range t.broken {
-		if at >= 0 {
-			n++
-		}
-	}
-	return n
 }
 
 func (t *watch) last() sample { return t.series[len(t.series)-1] }
