@@ -10,7 +10,7 @@ BENCH_CASES      ?= store/1M plain/1M store/20M plain/20M ads10/200k ads100/50k
 BENCH_LONG_CASES ?= store/200M/4GiB/1 store/200M/1GiB/1 store/1e9/4GiB/2 store/1e9/1GiB/2
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit race bounds lint fuzz bench bench-long soak e2e interop golden ci demo
+.PHONY: help build test unit race bounds lint fuzz bench bench-long soak sim e2e interop golden ci demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ soak: ## the long forms of the crash, model and hostile-publisher tests
 	$(GO) test -count 1 -timeout 4h ./store -soak
 	$(GO) test -count 1 -timeout 4h ./store/wal -soak
 	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 4h ./ingest ./e2e
+
+sim: ## pools in virtual time at full size: the tables and plots of doc/scale.md
+	SIGNPOST_SOAK=1 $(GO) test -count 1 -timeout 2h -v ./assigner/sim -plots $(CURDIR)/doc
 
 e2e: ## stories on real processes of our binary
 	$(GO) test -count 1 -timeout 20m ./e2e

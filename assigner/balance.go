@@ -22,7 +22,7 @@ const (
 // side is an indexer as balance sees it.
 type side struct {
 	*entry
-	share float64 // load it should have
+	share float64 // load it should have, see setShares
 	rates float64
 	owned []owned // movable, the largest first
 	moved bool    // it got something: it gives nothing
@@ -43,9 +43,14 @@ func (t *tally) balance(steps []Step) []Step {
 		return steps
 	}
 	sides := t.sides()
-	if len(sides) < 2 || !slices.ContainsFunc(sides, (*side).uneven) {
+	if len(sides) < 2 {
 		return steps
 	}
+	setShares(sides)
+	if !slices.ContainsFunc(sides, (*side).uneven) {
+		return steps
+	}
+	slices.SortFunc(sides, byNeed)
 	for moves := t.v.Moves; moves != 0; moves-- {
 		from, to, n := bestMove(sides, t.canMove)
 		if from == nil {
@@ -56,6 +61,7 @@ func (t *tally) balance(steps []Step) []Step {
 		from.rates -= o.rate
 		to.rates += o.rate
 		to.moved = true
+		sides = resorted(sides, from, to)
 		t.give(to.entry, o.publisher, from.ID)
 		steps = append(steps, Step{Kind: Handoff, Publisher: o.publisher, Indexer: to.ID, From: from.ID, Why: ReasonBalance})
 	}
@@ -65,12 +71,10 @@ func (t *tally) balance(steps []Step) []Step {
 // sides are the indexers among which load moves.
 func (t *tally) sides() []*side {
 	var sides []*side
-	var total, weights float64
 	rates := make(map[peer.ID]float64)
 	for _, e := range t.indexers {
 		if e.candidate() && !e.Standby {
 			sides = append(sides, &side{entry: e})
-			weights += e.weight
 		}
 	}
 	by := make(map[*entry]*side, len(sides))
@@ -94,12 +98,34 @@ func (t *tally) sides() []*side {
 		for _, o := range s.owned {
 			s.rates += o.rate
 		}
-		total += s.rates
-	}
-	for _, s := range sides {
-		s.share = total * s.weight / weights
 	}
 	return sides
+}
+
+// setShares spreads load by weight. A publisher that is more than a share is left
+// out, together with an indexer of mean weight that has nothing else to do: so
+// much cannot be spread, and an empty indexer is not to go without as the others
+// are below a mean that only one of them can reach. Shares are the same whoever
+// owns what.
+func setShares(sides []*side) {
+	var load, weights float64
+	var rates []float64
+	for _, s := range sides {
+		load += s.rates
+		weights += s.weight
+		for _, o := range s.owned[:min(len(s.owned), len(sides))] {
+			rates = append(rates, o.rate)
+		}
+	}
+	slices.SortFunc(rates, func(a, b float64) int { return cmp.Compare(b, a) })
+	mean := weights / float64(len(sides))
+	for n := 0; n < len(rates) && n < len(sides)-1 && rates[n]*weights > load*mean; n++ {
+		load -= rates[n]
+		weights -= mean
+	}
+	for _, s := range sides {
+		s.share = max(load, 0) * s.weight / weights
+	}
 }
 
 // largest is the rate of the largest publisher, which no move makes smaller.
@@ -108,6 +134,24 @@ func (s *side) largest() float64 {
 		return 0
 	}
 	return s.owned[0].rate
+}
+
+// need is how much load the indexer lacks; below 0: what it has too much.
+func (s *side) need() float64 { return s.share - s.rates }
+
+// byNeed orders by need, the greatest first.
+func byNeed(a, b *side) int {
+	return cmp.Or(cmp.Compare(b.need(), a.need()), cmp.Compare(a.ID, b.ID))
+}
+
+// resorted puts two sides whose need has changed back into the order byNeed.
+func resorted(sides []*side, changed ...*side) []*side {
+	sides = slices.DeleteFunc(sides, func(s *side) bool { return slices.Contains(changed, s) })
+	for _, s := range changed {
+		at, _ := slices.BinarySearchFunc(sides, s, byNeed)
+		sides = slices.Insert(sides, at, s)
+	}
+	return sides
 }
 
 func (s *side) high(share float64) bool {
@@ -119,34 +163,45 @@ func (s *side) uneven() bool {
 	return s.high(highTrigger) || s.rates < lowTrigger*s.share
 }
 
-// bestMove finds what to move next: from the indexer most above its share to
-// the one most below, or the next ones, the largest publisher that leaves the
-// one near its share and does not bring the other above.
+// bestMove finds what to move next, among sides in the order byNeed: from the
+// indexer most above its share to the one most below, or the next ones, the
+// largest publisher that leaves the one near its share and does not bring the
+// other above.
 func bestMove(sides []*side, can func(p peer.ID, from, to *side) bool) (from, to *side, n int) {
-	byNeed := slices.Clone(sides)
-	need := func(s *side) float64 { return s.share - s.rates }
-	slices.SortFunc(byNeed, func(a, b *side) int {
-		return cmp.Or(cmp.Compare(need(b), need(a)), cmp.Compare(a.ID, b.ID))
-	})
-	for _, to := range byNeed {
-		if need(to) <= 0 {
+	for _, to := range sides {
+		if to.need() <= 0 {
 			break
 		}
-		for _, from := range slices.Backward(byNeed) {
-			excess := -need(from)
-			if excess <= 0 || !from.high(highShare) && to.rates >= lowShare*to.share {
+		low := to.rates < lowShare*to.share
+		for _, from := range slices.Backward(sides) {
+			excess := -from.need()
+			if excess <= 0 {
 				break
 			}
-			room := min(excess+(1-lowShare)*from.share, need(to)+(highShare-1)*to.share)
-			start, _ := slices.BinarySearchFunc(from.owned, room, func(o owned, room float64) int { return cmp.Compare(room, o.rate) })
-			for n := start; n < len(from.owned); n++ {
-				if from.owned[n].rate <= room && better(from, to, from.owned[n].rate) && can(from.owned[n].publisher, from, to) {
-					return from, to, n
-				}
+			if !low && !from.high(highShare) {
+				continue
+			}
+			if n, ok := from.gives(to, excess, can); ok {
+				return from, to, n
 			}
 		}
 	}
 	return nil, nil, 0
+}
+
+// gives finds the largest publisher to move from s.
+func (s *side) gives(to *side, excess float64, can func(p peer.ID, from, to *side) bool) (n int, ok bool) {
+	room := min(excess+(1-lowShare)*s.share, to.need()+(highShare-1)*to.share)
+	if len(s.owned) == 0 || s.owned[len(s.owned)-1].rate > room {
+		return 0, false
+	}
+	start, _ := slices.BinarySearchFunc(s.owned, room, func(o owned, room float64) int { return cmp.Compare(room, o.rate) })
+	for n := start; n < len(s.owned); n++ {
+		if s.owned[n].rate <= room && better(s, to, s.owned[n].rate) && can(s.owned[n].publisher, s, to) {
+			return n, true
+		}
+	}
+	return 0, false
 }
 
 // better: after the move the new owner is less loaded than the old one was
