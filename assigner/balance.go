@@ -25,12 +25,12 @@ type side struct {
 	share float64 // load it should have, see setShares
 	rates float64
 	owned []owned // movable, the largest first
-	moved bool    // it got something: it gives nothing
 }
 
 type owned struct {
 	publisher peer.ID
 	rate      float64
+	step      int // its move in the plan, counted from 1; 0: none
 }
 
 // balance moves publishers from indexers with too much load to those with too
@@ -51,21 +51,42 @@ func (t *tally) balance(steps []Step) []Step {
 		return steps
 	}
 	slices.SortFunc(sides, byNeed)
-	for moves := t.v.Moves; moves != 0; moves-- {
+	for first := len(steps); len(steps)-first != t.v.Moves; {
 		from, to, n := bestMove(sides, t.canMove)
 		if from == nil {
 			break
 		}
 		o := from.owned[n]
-		from.owned = slices.Delete(from.owned, n, n+1)
-		from.rates -= o.rate
-		to.rates += o.rate
-		to.moved = true
+		if o.step > 0 {
+			steps[o.step-1].Indexer = to.ID // it goes there at once
+		} else {
+			steps = append(steps, Step{Kind: Handoff, Publisher: o.publisher, Indexer: to.ID, From: from.ID, Why: ReasonBalance})
+			o.step = len(steps)
+		}
+		from.lose(n)
+		to.gain(o)
 		sides = resorted(sides, from, to)
-		t.give(to.entry, o.publisher, from.ID)
-		steps = append(steps, Step{Kind: Handoff, Publisher: o.publisher, Indexer: to.ID, From: from.ID, Why: ReasonBalance})
 	}
 	return steps
+}
+
+func (s *side) lose(n int) {
+	s.rates -= s.owned[n].rate
+	s.owned = slices.Delete(s.owned, n, n+1)
+}
+
+func (s *side) gain(o owned) {
+	s.rates += o.rate
+	at, _ := slices.BinarySearchFunc(s.owned, o, largestFirst)
+	s.owned = slices.Insert(s.owned, at, o)
+}
+
+func (s *side) has(p peer.ID) bool {
+	return slices.ContainsFunc(s.owned, func(o owned) bool { return o.publisher == p })
+}
+
+func largestFirst(a, b owned) int {
+	return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(a.publisher, b.publisher))
 }
 
 // sides are the indexers among which load moves.
@@ -82,19 +103,17 @@ func (t *tally) sides() []*side {
 		by[s.entry] = s
 	}
 	for p, cs := range t.copies {
-		if rates[p] = t.rateOf(p); rates[p] == 0 || t.stale(p) {
+		if rates[p] = float64(units(t.rateOf(p))); rates[p] == 0 || t.stale(p) {
 			continue
 		}
 		for _, c := range cs {
 			if s := by[c.on]; s != nil && t.owns(c) {
-				s.owned = append(s.owned, owned{p, rates[p]})
+				s.owned = append(s.owned, owned{publisher: p, rate: rates[p]})
 			}
 		}
 	}
 	for _, s := range sides {
-		slices.SortFunc(s.owned, func(a, b owned) int {
-			return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(a.publisher, b.publisher))
-		})
+		slices.SortFunc(s.owned, largestFirst)
 		for _, o := range s.owned {
 			s.rates += o.rate
 		}
@@ -197,7 +216,7 @@ func (s *side) gives(to *side, excess float64, can func(p peer.ID, from, to *sid
 	}
 	start, _ := slices.BinarySearchFunc(s.owned, room, func(o owned, room float64) int { return cmp.Compare(room, o.rate) })
 	for n := start; n < len(s.owned); n++ {
-		if s.owned[n].rate <= room && better(s, to, s.owned[n].rate) && can(s.owned[n].publisher, s, to) {
+		if s.owned[n].rate <= room && better(s, to, s.owned[n].rate) && can(s.owned[n].publisher, s, to) && !to.has(s.owned[n].publisher) {
 			return n, true
 		}
 	}
@@ -212,7 +231,7 @@ func better(from, to *side, rate float64) bool {
 
 // canMove: both can do it, and nothing else is planned for p.
 func (t *tally) canMove(p peer.ID, from, to *side) bool {
-	if from.moved || from.Plain || to.Plain || t.busy.has(p) || t.denied.has(p) || from.refused.has(p) || t.stale(p) || !t.canTake(to.entry, p) {
+	if from.Plain || to.Plain || t.busy.has(p) || t.denied.has(p) || from.refused.has(p) || t.stale(p) || !t.canTake(to.entry, p) {
 		return false
 	}
 	owners := 0
