@@ -173,8 +173,10 @@ func (p *pool) viewNow(now time.Time) View {
 			}
 			continue
 		}
-		for publisher := range n.underway {
-			v.Busy = append(v.Busy, publisher)
+		for publisher, u := range n.underway {
+			if !n.doubted(u, now) {
+				v.Busy = append(v.Busy, publisher)
+			}
 		}
 		ix := n.view(now, p.cfg.grace)
 		ix.Draining = wishes.Drained(ix.ID)
@@ -371,6 +373,7 @@ func (p *pool) startLook(n *node) (look uint64, ix client, old *facts, first boo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.looks++
+	n.looking = time.Now()
 	if n.hinted {
 		return n.looks, n.indexer, nil, true
 	}
@@ -385,7 +388,7 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 		err = p.claimID(n, f.id)
 	}
 	wasUp := n.up()
-	n.err = err
+	n.err, n.looking = err, time.Time{}
 	if err != nil {
 		n.failures++
 		if n.failing.IsZero() {
@@ -456,6 +459,8 @@ func (p *pool) settle(n *node, look uint64) bool {
 		gives := u.Kind == Assign || u.Kind == Handoff
 		switch {
 		case u.state == stepUnsure && gives && owned:
+		case u.state == stepUnsure && look > u.look && !n.facts.plain:
+			// It has not done it, and does no harm if it still will.
 		case u.state == stepDone && look > u.look:
 			if u.Kind == Handoff && r == nil {
 				p.spend(u.Step)
