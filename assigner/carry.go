@@ -301,7 +301,7 @@ func (p *pool) finishStep(n *node, s Step, err error, now time.Time) {
 		p.cfg.log.Info(stepText(s.Kind), "publisher", s.Publisher, "indexer", s.Indexer, "from", s.From, "why", s.Why)
 		p.noteStep(s, nil)
 	case stepNoAnswer:
-		u.state, u.until = stepUnsure, now.Add(unsureCalls*p.cfg.callTimeout)
+		u.state, u.look, u.until = stepUnsure, n.looks, now.Add(unsureCalls*p.cfg.callTimeout)
 		if s.Kind == Handoff {
 			// Perhaps it was the frozen indexer that did not answer the target,
 			// which for others is as good as ever.

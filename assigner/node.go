@@ -24,6 +24,9 @@ const (
 	// unsureCalls is for how many call time-outs a call without an answer
 	// counts as done: long enough for an indexer to start anew and tell.
 	unsureCalls = 3
+	// slowLook is how long a look may take until its indexer gets nothing new to
+	// do: one that hangs is known to after a call time-out only.
+	slowLook = time.Second
 )
 
 // node is one member of the pool: what is known of it and what is being done
@@ -42,6 +45,7 @@ type node struct {
 	failures int       // looks failed since the last that succeeded
 	failing  time.Time // since when; the zero time: the last look succeeded
 	looks    uint64    // looks begun
+	looking  time.Time // when the look under way began; the zero time: none is
 	looked   time.Time // when the last look that succeeded ended
 
 	underway     map[peer.ID]*underway // by publisher
@@ -63,7 +67,7 @@ type node struct {
 type underway struct {
 	Step
 	state stepState
-	look  uint64    // stepDone: the last look begun before the answer
+	look  uint64    // stepDone, stepUnsure: the last look begun before the call ended
 	until time.Time // stepUnsure: when doubt ends
 }
 
@@ -126,6 +130,20 @@ func (n *node) forget() {
 // up: the last look succeeded.
 func (n *node) up() bool { return n.facts != nil && n.err == nil && !n.hinted }
 
+// answers: nothing speaks against giving it something to do.
+func (n *node) answers(now time.Time) bool {
+	slow := !n.looking.IsZero() && now.Sub(n.looking) >= slowLook
+	return n.up() && !now.Before(n.stepsAfter) && !slow
+}
+
+// doubted: it did not answer when it was given the publisher, and does not answer
+// now. An indexer with roles is not waited for then: if it has taken the publisher
+// after all, there is an owner too many later, which is closed.
+func (n *node) doubted(u *underway, now time.Time) bool {
+	gives := u.Kind == Assign || u.Kind == Handoff
+	return u.state == stepUnsure && gives && !n.facts.plain && !n.answers(now)
+}
+
 // lost: it has been down for so long that what it has counts for nothing.
 func (n *node) lost(now time.Time, grace time.Duration) bool {
 	since := n.failing
@@ -181,7 +199,7 @@ func (n *node) view(now time.Time, grace time.Duration) Indexer {
 	f := n.facts
 	ix := Indexer{
 		ID:        f.id,
-		Reachable: n.up() && !now.Before(n.stepsAfter),
+		Reachable: n.answers(now),
 		Frozen:    f.frozen,
 		Standby:   n.member.Standby,
 		Lost:      n.lost(now, grace),
@@ -200,7 +218,7 @@ func (n *node) view(now time.Time, grace time.Duration) Indexer {
 		}
 	}
 	for publisher, u := range n.underway {
-		if !u.Kind.gives() {
+		if !u.Kind.gives() || n.doubted(u, now) {
 			continue
 		}
 		if r := f.role(publisher); r == nil || r.Role != admin.RoleOwner {

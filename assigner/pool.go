@@ -240,6 +240,7 @@ func (p *pool) startLook(n *node) (look uint64, ix client, old *facts, first boo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.looks++
+	n.looking = time.Now()
 	if n.hinted {
 		return n.looks, n.indexer, nil, true
 	}
@@ -254,7 +255,7 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 		err = p.claimID(n, f.id)
 	}
 	wasUp := n.up()
-	n.err = err
+	n.err, n.looking = err, time.Time{}
 	if err != nil {
 		n.failures++
 		if n.failing.IsZero() {
@@ -325,6 +326,8 @@ func (p *pool) settle(n *node, look uint64) bool {
 		gives := u.Kind.gives()
 		switch {
 		case u.state == stepUnsure && gives && owned:
+		case u.state == stepUnsure && look > u.look && !n.facts.plain:
+			// It has not done it, and does no harm if it still will.
 		case u.state == stepDone && look > u.look:
 			if u.Kind == Handoff && r == nil {
 				p.spend(u.Step)

@@ -44,8 +44,10 @@ func (p *pool) viewNow(now time.Time) View {
 			}
 			continue
 		}
-		for publisher := range n.underway {
-			v.Busy = append(v.Busy, publisher)
+		for publisher, u := range n.underway {
+			if !n.doubted(u, now) {
+				v.Busy = append(v.Busy, publisher)
+			}
 		}
 		ix := n.view(now, p.cfg.grace)
 		ix.Draining = wishes.Drained(ix.ID)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -112,18 +111,7 @@ func (s *fullStory) publish() {
 	if len(s.heads) < 3 {
 		return
 	}
-	before := s.heads[len(s.heads)-3]
-	eventually(s.t, "the pool keeps up", func() error {
-		var errs []error
-		for _, ix := range s.p.indexers {
-			st, err := getAdStatus(ix.Ingest, before)
-			if err == nil && st.Indexed {
-				return nil
-			}
-			errs = append(errs, fmt.Errorf("%s: %+v, %w", ix.name, st, err))
-		}
-		return errors.Join(errs...)
-	})
+	s.p.untilSomewhere(s.t, s.heads[len(s.heads)-3])
 }
 
 // untilHandedOff publishes until the node is frozen and another owns the publisher.

@@ -136,6 +136,7 @@ func spawn(t testing.TB, dir, name string, args ...string) *process {
 	p.launch()
 	t.Cleanup(func() {
 		if p.running() {
+			p.signal(syscall.SIGCONT) // a test that failed may have left it stopped
 			p.stop()
 		}
 	})

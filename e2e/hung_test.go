@@ -90,6 +90,40 @@ func TestNodeThatNeverAnswers(t *testing.T) {
 	}
 }
 
+// TestPublisherGivenToANodeThatHasJustHungGoesElsewhere: nobody can know yet that
+// the node hangs, which has the least to do. Once it has not answered for as long
+// as a call may take, another gets the publisher; when it is back one owner
+// remains.
+func TestPublisherGivenToANodeThatHasJustHungGoesElsewhere(t *testing.T) {
+	t.Parallel()
+	dir := workDir(t)
+	p := startPool(t, dir, 2, "--journal", filepath.Join(dir, "journal"))
+	busy := newLedger(t, "on the node that goes on")
+	busy.publish(100)
+	busy.announce(p.announce)
+	goesOn := p.owner(t, busy.id)
+	untilDone(t, goesOn.Ingest, busy.chain)
+	hung := p.others(goesOn)[0]
+	hung.signal(syscall.SIGSTOP)
+	b := newLedger(t, "new, and nobody knows yet")
+	b.publish(20)
+	began := time.Now()
+	b.announce(p.announce)
+	p.ownerAmong(t, []*indexer{goesOn}, b.id)
+	took := time.Since(began)
+	t.Logf("a publisher given to a node that had just hung was at another after %v", took.Round(time.Millisecond))
+	if took > 2*assignWithin {
+		t.Errorf("that took %v, want %v at most", took, 2*assignWithin)
+	}
+	hung.signal(syscall.SIGCONT)
+	b.publish(20)
+	b.announce(p.announce)
+	untilIndexed(t, p.owner(t, b.id).Ingest, b.head)
+	eventually(t, "everything is found", func() error { return b.want.check(p.frontend) })
+	p.owner(t, b.id)
+	p.mustEnd(t, busy)
+}
+
 // newcomers are publishers never announced before: each is owned by another
 // indexer than the one that hangs, soon.
 func (p *pool) newcomers(t *testing.T, name string, n int, but *indexer) (ledgers []*ledger) {

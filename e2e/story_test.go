@@ -237,6 +237,22 @@ func (p *pool) mustEnd(t testing.TB, ledgers ...*ledger) {
 	}
 }
 
+// untilSomewhere waits until some indexer has the ad indexed.
+func (p *pool) untilSomewhere(t testing.TB, ad cid.Cid) {
+	t.Helper()
+	eventually(t, "ad "+ad.String()+" indexed at some indexer", func() error {
+		var errs []error
+		for _, ix := range p.indexers {
+			st, err := getAdStatus(ix.Ingest, ad)
+			if err == nil && st.Indexed {
+				return nil
+			}
+			errs = append(errs, fmt.Errorf("%s: %+v, %w", ix.name, st, err))
+		}
+		return errors.Join(errs...)
+	})
+}
+
 // owner returns the one indexer that owns the publisher and takes its ads.
 func (p *pool) owner(t testing.TB, publisher peer.ID) *indexer {
 	t.Helper()
