@@ -14,9 +14,12 @@ import (
 const (
 	lowShare  = 0.95
 	highShare = 1.05
-	// A pool is left alone until an indexer has less or more than this.
-	lowTrigger  = 0.85
-	highTrigger = 1.05
+	// A pool is left alone until an indexer has less or more than this, the second
+	// as long as its load is not measured well.
+	lowTrigger, lowDoubtful   = 0.85, 0.6
+	highTrigger, highDoubtful = 1.05, 1.4
+	// An indexer is left alone if so much of its publishers is not measured at all.
+	mostUnknown = 0.25
 )
 
 // side is an indexer as balance sees it.
@@ -25,12 +28,16 @@ type side struct {
 	share float64 // load it should have, see setShares
 	rates float64
 	owned []owned // movable, the largest first
+
+	count, unknown int     // of publishers owned; of those not measured
+	well           float64 // of rates, what is measured well
 }
 
 type owned struct {
 	publisher peer.ID
 	rate      float64
-	step      int // its move in the plan, counted from 1; 0: none
+	well      bool // it is measured well
+	step      int  // its move in the plan, counted from 1; 0: none
 }
 
 // balance moves publishers from indexers with too much load to those with too
@@ -92,7 +99,6 @@ func largestFirst(a, b owned) int {
 // sides are the indexers among which load moves.
 func (t *tally) sides() []*side {
 	var sides []*side
-	rates := make(map[peer.ID]float64)
 	for _, e := range t.indexers {
 		if e.candidate() && !e.Standby {
 			sides = append(sides, &side{entry: e})
@@ -103,19 +109,33 @@ func (t *tally) sides() []*side {
 		by[s.entry] = s
 	}
 	for p, cs := range t.copies {
-		if rates[p] = float64(units(t.rateOf(p))); rates[p] == 0 || t.stale(p) {
+		if t.stale(p) {
 			continue
 		}
+		r, weight := t.measured(p)
+		rate := float64(units(r))
 		for _, c := range cs {
-			if s := by[c.on]; s != nil && t.owns(c) {
-				s.owned = append(s.owned, owned{publisher: p, rate: rates[p]})
+			s := by[c.on]
+			if s == nil || !t.owns(c) {
+				continue
+			}
+			s.count++
+			if weight < leastWeighed {
+				s.unknown++
+			}
+			if rate > 0 {
+				s.owned = append(s.owned, owned{publisher: p, rate: rate, well: weight >= wellWeighed})
 			}
 		}
 	}
+	sides = slices.DeleteFunc(sides, func(s *side) bool { return float64(s.unknown) > mostUnknown*float64(s.count) })
 	for _, s := range sides {
 		slices.SortFunc(s.owned, largestFirst)
 		for _, o := range s.owned {
 			s.rates += o.rate
+			if o.well {
+				s.well += o.rate
+			}
 		}
 	}
 	return sides
@@ -179,6 +199,9 @@ func (s *side) high(share float64) bool {
 
 // uneven: it is so far off its share that it is worth while to move something.
 func (s *side) uneven() bool {
+	if s.well < s.rates/2 {
+		return s.high(highDoubtful) || s.rates < lowDoubtful*s.share
+	}
 	return s.high(highTrigger) || s.rates < lowTrigger*s.share
 }
 

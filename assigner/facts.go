@@ -84,7 +84,7 @@ func (f *facts) held(now time.Time) []Held {
 	for _, r := range f.roles {
 		hs = append(hs, Held{
 			Publisher: r.Publisher, Role: r.Role, Continued: r.Continued, Ranges: r.Ranges, LeansOn: r.LeansOn,
-			Height: r.Height, Filling: r.Filling, Load: r.MultihashesPerSecond,
+			Height: r.Height, Filling: r.Filling, Load: r.MultihashesPerSecond, Weight: r.RateWeight,
 			Stale: !f.plain && r.Role == admin.RoleOwner && r.Mark == "" && r.Pending == 0 &&
 				!r.Since.IsZero() && now.Sub(r.Since) > staleAfter,
 		})

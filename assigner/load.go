@@ -111,20 +111,35 @@ func (t *tally) credit(e *entry, load int64, publishers int) {
 func (t *tally) loadOf(p peer.ID) int64 {
 	cs := t.copies[p]
 	rate := units(t.rateOf(p))
-	if rate == 0 && !slices.ContainsFunc(cs, func(c placement) bool { return c.Height > 0 }) {
+	if rate == 0 && !slices.ContainsFunc(cs, func(c placement) bool { return c.Weight > leastWeighed }) {
 		return int64(t.mean)
 	}
 	return max(rate, int64(t.mean*idleShare))
 }
 
-// rateOf is what is ingested of p by one owner. After it has moved, the mean of
-// its old owner fades as that of the new one grows, so together they are right
-// all the time.
-func (t *tally) rateOf(p peer.ID) (rate float64) {
+// How much must have been measured, as a share of the twelve hours that a mean
+// is about: some 15 minutes so that little is not taken for much, and two hours
+// so that a mean is relied on, as many publish a few times an hour.
+const (
+	leastWeighed = 1.0 / 48
+	wellWeighed  = 1.0 / 6
+)
+
+// rateOf is what is ingested of p by one owner: the mean of all that was
+// measured of it in the last hours, by whoever owned it. So neither a move nor a
+// restart changes it.
+func (t *tally) rateOf(p peer.ID) float64 {
+	rate, _ := t.measured(p)
+	return rate
+}
+
+func (t *tally) measured(p peer.ID) (rate, weight float64) {
+	var sum float64
 	for _, c := range t.copies[p] {
-		rate += c.Load
+		sum += c.Load * c.Weight
+		weight += c.Weight
 	}
-	return rate / float64(t.wish(p))
+	return sum / max(weight, leastWeighed), weight
 }
 
 func units(rate float64) int64 { return int64(max(rate, 0) * loadUnit) }

@@ -91,7 +91,9 @@ type Held struct {
 	LeansOn   []peer.ID // who has content within Ranges that is not here
 	Height    uint64    // ads at or below its mark
 	Filling   bool      // a backfill is under way
-	Load      float64   // multihashes a second
+	// Load is a mean of multihashes a second, and Weight, 0 to 1, how much of the
+	// last twelve hours it is about.
+	Load, Weight float64
 	// Stale: it is an owner for long and has nothing, nor knows of anything.
 	Stale bool
 }

@@ -116,7 +116,7 @@ func randomRole(r *rand.Rand, h *Held, frozen bool) {
 			h.Ranges[n-1].To = "4"
 		}
 	}
-	h.Load = float64(h.Publisher[0]%3) * 10
+	h.Load, h.Weight = float64(h.Publisher[0]%3)*10, float64(r.IntN(3))/2
 	h.Stale = h.Role == admin.RoleOwner && r.IntN(8) == 0
 	h.Filling = h.Role == admin.RoleOwner && r.IntN(8) == 0
 }
@@ -403,7 +403,7 @@ func BenchmarkPlan(b *testing.B) {
 	for i := range publishers {
 		ix := &v.Indexers[i%indexers]
 		p := peer.ID(fmt.Sprintf("publisher %d", i))
-		ix.Held = append(ix.Held, Held{Publisher: p, Role: admin.RoleOwner, Ranges: []admin.Range{{}}, Load: 10})
+		ix.Held = append(ix.Held, Held{Publisher: p, Role: admin.RoleOwner, Ranges: []admin.Range{{}}, Load: 10, Weight: 1})
 		v.Wanted = append(v.Wanted, p)
 	}
 	b.ReportAllocs()

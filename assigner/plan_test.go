@@ -60,7 +60,7 @@ func ours(id, roles string) Indexer {
 	for w := range strings.FieldsSeq(roles) {
 		publisher, span, _ := strings.Cut(w, ":")
 		from, to, ends := strings.Cut(span, "-")
-		h := Held{Publisher: peer.ID(publisher), Role: admin.RoleOwner, Ranges: []admin.Range{{From: from, To: to}}, Height: 5, Load: 1}
+		h := Held{Publisher: peer.ID(publisher), Role: admin.RoleOwner, Ranges: []admin.Range{{From: from, To: to}}, Height: 5, Load: 1, Weight: 1}
 		if ends {
 			h.Role, h.Height = admin.RoleHolder, 4
 		}

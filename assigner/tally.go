@@ -210,7 +210,7 @@ func (t *tally) give(e *entry, p, from peer.ID) {
 	h := Held{Publisher: p, Role: admin.RoleOwner, Continued: from, Ranges: []admin.Range{{From: end}}}
 	if i := slices.IndexFunc(cs, func(c placement) bool { return c.on == e }); i >= 0 {
 		c := &cs[i]
-		h.Height, h.Filling, h.Load, h.LeansOn = c.Height, c.Filling, c.Load, c.LeansOn
+		h.Height, h.Filling, h.Load, h.Weight, h.LeansOn = c.Height, c.Filling, c.Load, c.Weight, c.LeansOn
 		h.Ranges = append(slices.Clone(c.Ranges), admin.Range{From: end})
 		if last, ok := c.last(); ok && from == "" { // opened again
 			h.Ranges, h.Continued = slices.Clone(c.Ranges), c.Continued

@@ -32,14 +32,14 @@ func (r localRoles) Roles(_ context.Context, version string) (*admin.Roles, erro
 	if err != nil || now == version {
 		return nil, err
 	}
-	r.ix.rates.see(time.Now(), r.ix.store.PutCounts())
 	out := &admin.Roles{Version: now, Publishers: make([]admin.PublisherRole, 0, len(states))}
 	for _, st := range states {
+		perSecond, weight := r.ix.rates.rate(st.Publisher)
 		out.Publishers = append(out.Publishers, admin.PublisherRole{
 			Publisher: st.Publisher, Role: roleOf(st.Role), Since: utc(st.Time), Continued: st.Continued,
 			Ranges: rangesOf(st.Ranges), LeansOn: leansOn(st.Lacks()), Mark: cidText(st.Ad), Height: st.Height,
 			Pending: st.Pending, Gaps: st.Gaps, Filling: st.Filling,
-			MultihashesPerSecond: r.ix.rates.perSecond(st.Publisher), Multihashes: st.Multihashes, LastError: st.LastError,
+			MultihashesPerSecond: perSecond, RateWeight: weight, Multihashes: st.Multihashes, LastError: st.LastError,
 		})
 	}
 	return out, nil

@@ -248,16 +248,32 @@ func (s *Store) Assignment(publisher peer.ID) (Assignment, bool) {
 	return a, ok && a.Role != roleLeft
 }
 
-// PutCounts returns how many multihashes were put of each publisher owned or
-// held, since the store was made.
-func (s *Store) PutCounts() map[peer.ID]uint64 {
+// PutCount is how many multihashes were put of a publisher since the store was
+// made. Steady says that it is owned, takes content, and is followed as it
+// publishes: what is put now is what it publishes now, and no backlog.
+type PutCount struct {
+	Multihashes uint64
+	Steady      bool
+}
+
+// steadyPending is how many ads may wait of a publisher that is followed as it
+// publishes.
+const steadyPending = 64
+
+// PutCounts returns the counts of publishers owned or held.
+func (s *Store) PutCounts() map[peer.ID]PutCount {
 	s.view.RLock()
 	defer s.view.RUnlock()
-	counts := make(map[peer.ID]uint64, len(s.assignments))
+	frozen := s.frozen.Load()
+	counts := make(map[peer.ID]PutCount, len(s.assignments))
 	for id, a := range s.assignments {
-		if p := s.publishers[id]; p != nil && a.Role != roleLeft {
-			counts[id] = p.progress.mhs
+		p := s.publishers[id]
+		if p == nil || a.Role == roleLeft {
+			continue
 		}
+		_, redo := s.redo[id]
+		w := p.progress
+		counts[id] = PutCount{w.mhs, a.Role == RoleOwner && !frozen && !redo && w.pending <= steadyPending && w.scans == 0}
 	}
 	return counts
 }

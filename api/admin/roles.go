@@ -58,9 +58,12 @@ type PublisherRole struct {
 	LeansOn []peer.ID `json:",omitempty"`
 	// Filling says that it fetches what it lacks (Backfill).
 	Filling bool `json:",omitzero"`
-	// MultihashesPerSecond are those taken from entries, a mean over the last hour
-	// that fades; Multihashes those since the indexer was set up.
+	// MultihashesPerSecond are those taken from entries while the publisher was
+	// owned and followed as it publishes, a mean over the last twelve hours that
+	// fades; RateWeight, 0 to 1, is how much of that time, faded alike, that was so.
+	// Multihashes are those since the indexer was set up.
 	MultihashesPerSecond float64
+	RateWeight           float64
 	Multihashes          uint64
 	LastError            string `json:",omitempty"`
 }

@@ -106,10 +106,8 @@ func TestFailuresLeaveNoPublisherBehind(t *testing.T) {
 	cfg.Assigners = 2
 	failures(t, cfg, publishers, days, table, "two assigners")
 	if soak() {
-		cfg.Corrected = true
-		failures(t, cfg, publishers, days, table, "two assigners, corrected meters")
 		cfg.Replication = 2
-		failures(t, cfg, publishers, days, table, "two assigners, corrected meters, two copies")
+		failures(t, cfg, publishers, days, table, "two assigners, two copies")
 	}
 	t.Logf("failures\n%s", table)
 }

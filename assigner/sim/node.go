@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	bytesPerMultihash = 8.41 // doc/benchmarks.md: settled, of 1e9
-	freezeAt          = 0.95 // of the disk
-	fade              = time.Hour
+	bytesPerMultihash = 8.41           // doc/benchmarks.md: settled, of 1e9
+	freezeAt          = 0.95           // of the disk
+	fade              = 12 * time.Hour // as package indexer
 )
 
 var (
@@ -42,6 +42,9 @@ type node struct {
 	version  int     // grows with each change of roles
 }
 
+// steadyAds may wait of a publisher that is followed as it publishes.
+const steadyAds = 64
+
 // role is what a node is to a publisher.
 type role struct {
 	p         *publisher
@@ -50,7 +53,9 @@ type role struct {
 	ranges    []admin.Range // replaced, never edited; named by number of ads
 	done      float64       // multihashes of the chain at or below the mark
 	has       float64       // multihashes stored
-	mean      float64       // multihashes a second, faded, not corrected
+	sum       float64       // multihashes a second while steady, faded
+	weight    float64       // how much of the last hour it was steady, faded
+	steady    bool          // it was at the last advance
 	filling   bool
 	fill      float64 // multihashes still to fetch
 }
@@ -93,7 +98,14 @@ func (n *node) advance() {
 			r.done += got
 			r.has += got
 		}
-		r.mean = kept*r.mean + (1-kept)*got/passed
+		// As an indexer does, what is caught up with is not counted.
+		r.sum, r.weight = kept*r.sum, kept*r.weight
+		steady := r.owner && !n.frozen && !r.filling && r.p.chain(n.w.now)-r.done < steadyAds*r.p.perAd
+		if steady && r.steady {
+			r.sum += (1 - kept) * got / passed
+			r.weight += 1 - kept
+		}
+		r.steady = steady
 		if r.filling {
 			f := share * r.fill
 			r.fill -= f
@@ -252,15 +264,11 @@ func (n *node) release(id peer.ID) error {
 
 // held are its roles as facts.
 func (n *node) held() []assigner.Held {
-	correct := 1.0
-	if up := n.w.now - n.started; n.w.cfg.Corrected && up > 0 {
-		correct = 1 - math.Exp(-up.Seconds()/fade.Seconds())
-	}
 	hs := make([]assigner.Held, 0, len(n.list))
 	for _, r := range n.list {
 		h := assigner.Held{
 			Publisher: r.p.id, Role: admin.RoleHolder, Continued: r.continued, Ranges: r.ranges,
-			Height: r.height(), Filling: r.filling, Load: r.mean / correct,
+			Height: r.height(), Filling: r.filling, Load: r.sum / max(r.weight, 1e-9), Weight: r.weight,
 		}
 		if r.owner {
 			h.Role = admin.RoleOwner
@@ -299,6 +307,6 @@ func (n *node) crash(silent bool) {
 func (n *node) start() {
 	n.up, n.started, n.at = true, n.w.now, n.w.now
 	for _, r := range n.list {
-		r.mean = 0
+		r.sum, r.weight, r.steady = 0, 0, false
 	}
 }

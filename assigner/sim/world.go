@@ -26,9 +26,6 @@ type Config struct {
 	Moves       int           // for balance, an hour; negative: none
 	Assigners   int           // at once
 	Sample      time.Duration // between two measurements
-	// Corrected: meters divide by how much of an hour their process has run, so
-	// that they are right soon after a start. Else they grow from 0.
-	Corrected bool
 	// Plan makes the steps: assigner.Plan, or what it is compared with.
 	Plan func(assigner.View) []assigner.Step
 }
