@@ -9,10 +9,12 @@ import (
 	"github.com/signpost-index/signpost/api/admin"
 )
 
-// Load is even as long as each indexer has between lowShare of its share and
-// highShare of it, or of its largest publisher if that is more.
+// Load is even as long as no indexer has more than highShare of its share, or of
+// the largest publisher of the pool if that is more: the indexer that has that
+// one has so much anyway. And none has much less than its share.
 const (
 	lowShare  = 0.95
+	lowEnough = 0.9 // what an indexer with too little is brought to
 	highShare = 1.05
 	// A pool is left alone until an indexer has less or more than this, the second
 	// as long as its load is not measured well.
@@ -26,6 +28,7 @@ const (
 type side struct {
 	*entry
 	share float64 // load it should have, see setShares
+	most  float64 // load above which it has too much
 	rates float64
 	owned []owned // movable, the largest first
 
@@ -162,17 +165,14 @@ func setShares(sides []*side) {
 		load -= rates[n]
 		weights -= mean
 	}
+	top := 0.0
+	if len(rates) > 0 {
+		top = rates[0]
+	}
 	for _, s := range sides {
 		s.share = max(load, 0) * s.weight / weights
+		s.most = max(s.share, top)
 	}
-}
-
-// largest is the rate of the largest publisher, which no move makes smaller.
-func (s *side) largest() float64 {
-	if len(s.owned) == 0 {
-		return 0
-	}
-	return s.owned[0].rate
 }
 
 // need is how much load the indexer lacks; below 0: what it has too much.
@@ -194,7 +194,7 @@ func resorted(sides []*side, changed ...*side) []*side {
 }
 
 func (s *side) high(share float64) bool {
-	return s.rates > share*max(s.share, s.largest())
+	return s.rates > share*s.most
 }
 
 // uneven: it is so far off its share that it is worth while to move something.
@@ -205,27 +205,32 @@ func (s *side) uneven() bool {
 	return s.high(highTrigger) || s.rates < lowTrigger*s.share
 }
 
-// bestMove finds what to move next, among sides in the order byNeed: from the
-// indexer most above its share to the one most below, or the next ones, the
-// largest publisher that leaves the one near its share and does not bring the
-// other above.
+// bestMove finds what to move next, among sides in the order byNeed: to the
+// indexer most below its share, or the next ones, the largest publisher that one
+// above its share can give. If one has too much, it is one of those.
 func bestMove(sides []*side, can func(p peer.ID, from, to *side) bool) (from, to *side, n int) {
 	for _, to := range sides {
 		if to.need() <= 0 {
 			break
 		}
-		low := to.rates < lowShare*to.share
-		for _, from := range slices.Backward(sides) {
-			excess := -from.need()
+		high := false
+		low := to.rates < lowEnough*to.share
+		for _, s := range slices.Backward(sides) {
+			excess := -s.need()
 			if excess <= 0 {
 				break
 			}
-			if !low && !from.high(highShare) {
+			tooMuch := s.high(highShare)
+			if high && !tooMuch || !low && !tooMuch {
 				continue
 			}
-			if n, ok := from.gives(to, excess, can); ok {
-				return from, to, n
+			k, ok := s.gives(to, excess, can)
+			if ok && (from == nil || tooMuch && !high || s.owned[k].rate > from.owned[n].rate) {
+				from, n, high = s, k, tooMuch
 			}
+		}
+		if from != nil {
+			return from, to, n
 		}
 	}
 	return nil, nil, 0
@@ -233,7 +238,7 @@ func bestMove(sides []*side, can func(p peer.ID, from, to *side) bool) (from, to
 
 // gives finds the largest publisher to move from s.
 func (s *side) gives(to *side, excess float64, can func(p peer.ID, from, to *side) bool) (n int, ok bool) {
-	room := min(excess+(1-lowShare)*s.share, to.need()+(highShare-1)*to.share)
+	room := min(excess+(1-lowShare)*s.share, highShare*to.most-to.rates)
 	if len(s.owned) == 0 || s.owned[len(s.owned)-1].rate > room {
 		return 0, false
 	}

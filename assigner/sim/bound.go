@@ -9,7 +9,7 @@ const lowShare, highShare = 0.85, 1.05
 // spreadable, if no node both gives and gets. loads are the rates of each node's
 // publishers, empty nodes included. Two bounds hold, the larger one is returned:
 //
-//   - a node above highShare of the mean, or of its largest publisher, gives at
+//   - a node above highShare of the mean, or of the largest publisher, gives at
 //     least as many publishers as its largest ones needed to come down to that, of
 //     those it can give without falling below lowShare and another can take;
 //   - nodes below lowShare get at least as many as the largest of all that nodes
@@ -24,7 +24,13 @@ func fewestMoves(loads [][]float64) int {
 	}
 	mean := spreadable(loads, total)
 	low := lowShare * mean
-	room := highShare*mean - slices.Min(sums) // what is more finds no place
+	largest := 0.0
+	for _, rates := range loads {
+		for _, r := range rates {
+			largest = max(largest, r)
+		}
+	}
+	room := highShare*max(mean, largest) - slices.Min(sums) // what is more finds no place
 	out, lacking := 0, 0.0
 	var givable []float64
 	for i, rates := range loads {
@@ -39,7 +45,7 @@ func fewestMoves(loads [][]float64) int {
 				can = append(can, r)
 			}
 		}
-		out += take(can, sums[i]-highShare*max(mean, slices.Max(rates)))
+		out += take(can, sums[i]-highShare*max(mean, largest))
 		givable = append(givable, capped(can, most)...)
 	}
 	return max(out, take(givable, lacking))
