@@ -156,7 +156,8 @@ func (b *ledger) joined(indexers []*indexer) error {
 	return nil
 }
 
-// caughtUp reports nil if nothing is undone up to the newest ad.
+// caughtUp reports nil if an owner has nothing undone up to the newest ad. The mark
+// of who holds or is frozen says only that nothing there waits.
 func (b *ledger) caughtUp(indexers []*indexer) error {
 	newest := b.ads[len(b.ads)-1].cid.String()
 	for _, ix := range indexers {
@@ -165,7 +166,7 @@ func (b *ledger) caughtUp(indexers []*indexer) error {
 			return err
 		}
 		for _, p := range c.Publishers {
-			if p.Publisher == b.id && p.Mark == newest {
+			if p.Publisher == b.id && p.Role == admin.RoleOwner && !c.Frozen && p.Mark == newest && len(p.Gaps) == 0 && !p.More {
 				return nil
 			}
 		}
