@@ -27,10 +27,12 @@ type fullStory struct {
 	heads []cid.Cid
 }
 
-// What the nodes of a fullStory are told about their disks.
+// What the nodes of a fullStory are told about their disks. Beyond the limit there is
+// room for what memory still holds and for compactions, as the reserve by default
+// sees to, which is for larger disks.
 const (
-	fullFreezeAt = 90
-	fullReserve  = 4 << 20
+	fullFreezeAt = 75
+	fullReserve  = 16 << 20
 )
 
 // TestNodesWithSmallDisksFillAndHandOff: a publisher goes on and on, until its
@@ -39,11 +41,12 @@ const (
 // frozen node holds take effect there within a minute.
 func TestNodesWithSmallDisksFillAndHandOff(t *testing.T) {
 	t.Parallel()
-	size, room := 64<<20, 4<<20
+	size, room := 128<<20, 4<<20
 	s := &fullStory{t: t, b: newLedger(t, "fills disks"), disks: make(map[*indexer]string), batch: 250, mhs: 4}
 	if os.Getenv("SIGNPOST_SOAK") == "1" {
-		size, room, s.mhs = 256<<20, 100<<20, 100
+		size, room, s.mhs = 256<<20, 24<<20, 20
 	}
+	s.b.cutOff = true
 	s.start(size)
 	s.publish()
 	full := s.p.owner(t, s.b.id)

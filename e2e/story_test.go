@@ -21,6 +21,9 @@ type ledger struct {
 	*chain
 	ads  []ledgerAd // the oldest first
 	want index      // what should be found
+	// cutOff: a handoff came amid many ads in work. Of those above the handover
+	// point that the old owner had begun, parts may be on both indexers.
+	cutOff bool
 }
 
 // ledgerAd is an ad of a ledger; it has multihashes unless it is a removal.
@@ -153,6 +156,24 @@ func (b *ledger) joined(indexers []*indexer) error {
 	return nil
 }
 
+// caughtUp reports nil if an owner has nothing undone up to the newest ad. The mark
+// of who holds or is frozen says only that nothing there waits.
+func (b *ledger) caughtUp(indexers []*indexer) error {
+	newest := b.ads[len(b.ads)-1].cid.String()
+	for _, ix := range indexers {
+		c, err := ix.coverage()
+		if err != nil {
+			return err
+		}
+		for _, p := range c.Publishers {
+			if p.Publisher == b.id && p.Role == admin.RoleOwner && !c.Frozen && p.Mark == newest && len(p.Gaps) == 0 && !p.More {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("no mark is at %s", newest)
+}
+
 func describe(parts []part) (text string) {
 	for _, p := range parts {
 		text += fmt.Sprintf(" %s(%d,%d]", p.on.name, p.from, p.to)
@@ -216,7 +237,7 @@ func (b *ledger) onOneIndexer(indexers []*indexer) error {
 			}
 			times += len(got)
 		}
-		if times != len(want) {
+		if times != len(want) && !(b.cutOff && len(want) > 0 && times > len(want)) {
 			return fmt.Errorf("it is found %d times, want %d", times, len(want))
 		}
 		return nil
@@ -230,6 +251,7 @@ func (p *pool) mustEnd(t testing.TB, ledgers ...*ledger) {
 	t.Helper()
 	for _, b := range ledgers {
 		eventually(t, "one owner, and pieces that join", func() error { return b.joined(p.indexers) })
+		eventually(t, "the owner has caught up", func() error { return b.caughtUp(p.indexers) })
 		eventually(t, "everything is found through the frontend", func() error { return b.want.check(p.frontend) })
 		if err := errors.Join(b.keepsToRanges(p.indexers), b.onOneIndexer(p.indexers)); err != nil {
 			t.Error(err)
