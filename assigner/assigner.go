@@ -327,10 +327,22 @@ func (a *Assigner) Close() {
 func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
 	ticker := time.NewTicker(a.cfg.PollInterval)
 	defer ticker.Stop()
+	first := time.After(firstLooks)
 	for {
 		for _, n := range a.pool.starting() {
 			a.startNode(ctx, wg, n)
 		}
+		if first != nil && !a.pool.allLooked() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.pool.looked:
+			case <-first:
+				first = nil
+			}
+			continue
+		}
+		first = nil
 		active, changed := a.standby.state()
 		var elapsed time.Duration
 		if active {
@@ -354,6 +366,10 @@ func (a *Assigner) plan(ctx context.Context, wg *sync.WaitGroup) {
 		}
 	}
 }
+
+// firstLooks is how long the first plan waits for every member to have been
+// looked at once: else those that answer first would get everything.
+const firstLooks = time.Second
 
 // sleep waits for d and reports whether ctx still goes on.
 func sleep(ctx context.Context, d time.Duration) bool {

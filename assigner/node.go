@@ -46,6 +46,7 @@ type node struct {
 	failing  time.Time // since when; the zero time: the last look succeeded
 	looks    uint64    // looks begun
 	looking  time.Time // when the look under way began; the zero time: none is
+	asked    bool      // a look has ended, however
 	looked   time.Time // when the last look that succeeded ended
 
 	underway     map[peer.ID]*underway // by publisher

@@ -41,6 +41,8 @@ type pool struct {
 	cfg poolConfig
 	// changed is signalled when a new plan may differ from the last.
 	changed chan struct{}
+	// looked is signalled when a look has ended.
+	looked chan struct{}
 
 	mu      sync.Mutex
 	nodes   []*node // in the order of the configuration
@@ -58,7 +60,7 @@ type pool struct {
 }
 
 func newPool(cfg poolConfig) *pool {
-	p := &pool{cfg: cfg, changed: make(chan struct{}, 1), kept: newKeptAnnounces(maxStrangers)}
+	p := &pool{cfg: cfg, changed: make(chan struct{}, 1), looked: make(chan struct{}, 1), kept: newKeptAnnounces(maxStrangers)}
 	p.kept.dropped = p.pushedOut
 	return p
 }
@@ -254,6 +256,8 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 	if err == nil {
 		err = p.claimID(n, f.id)
 	}
+	n.asked = true
+	wake(p.looked)
 	wasUp := n.up()
 	n.err, n.looking = err, time.Time{}
 	if err != nil {
@@ -280,6 +284,13 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 		wake(p.changed)
 	}
 	return p.cfg.pollInterval
+}
+
+// allLooked: every member has been looked at once, whatever that brought.
+func (p *pool) allLooked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(p.nodes, func(n *node) bool { return !n.asked })
 }
 
 // learn replaces the facts of n and settles what was under way. It reports

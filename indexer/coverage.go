@@ -63,6 +63,9 @@ func (r localRoles) coverage() (admin.Coverage, error) {
 			continue // what it published was removed, and is not here again yet
 		}
 		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), More: st.Behind}
+		if n := len(p.Ranges); n > 0 && p.Ranges[n-1].To != "" {
+			p.Mark = p.Ranges[n-1].To // what came since was left out
+		}
 		for _, l := range st.Lacks() {
 			p.Lacks = append(p.Lacks, admin.Lack{Indexer: l.From, Ads: cidTexts(l.Ads)})
 		}

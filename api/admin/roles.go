@@ -148,7 +148,7 @@ type CoveredPublisher struct {
 	Publisher peer.ID
 	Role      Role
 	Ranges    []Range
-	// Mark is the newest ad with nothing undone at or below it. Gaps are ads, or
+	// Mark is the newest ad with nothing undone at or below it, in Ranges. Gaps are ads, or
 	// the tops of missing stretches of the chain, that are not held, at most
 	// MaxOfferedAds; More says that there are others.
 	Mark string   `json:",omitempty"`
