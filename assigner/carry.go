@@ -293,6 +293,10 @@ func (p *pool) finishStep(n *node, s Step, err error, now time.Time) {
 	if u == nil || u.Step != s {
 		return // the member was forgotten meanwhile, or is another indexer
 	}
+	u.look = n.looks
+	if from := p.byID(s.From); from != nil {
+		u.source = from.looks
+	}
 	switch result {
 	case stepAccepted, stepAlready:
 		u.state, u.look = stepDone, n.looks

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -251,6 +252,12 @@ func (o *oursIndexer) change(what string, publishers []peer.ID) bool {
 	case "unassign":
 		for _, p := range publishers {
 			delete(o.roles, p)
+		}
+	case "publishes": // words "publisher:multihashes a second"
+		for _, w := range publishers {
+			p, load, _ := strings.Cut(string(w), ":")
+			o.roles[peer.ID(p)].MultihashesPerSecond, _ = strconv.ParseFloat(load, 64)
+			o.roles[peer.ID(p)].RateWeight = 1
 		}
 	default:
 		return false

@@ -47,6 +47,7 @@ type node struct {
 	looks    uint64    // looks begun
 	looking  time.Time // when the look under way began; the zero time: none is
 	asked    bool      // a look has ended, however
+	read     uint64    // the newest look that succeeded
 	looked   time.Time // when the last look that succeeded ended
 
 	underway     map[peer.ID]*underway // by publisher
@@ -67,9 +68,10 @@ type node struct {
 // underway is a step handed to an indexer that its facts do not show yet.
 type underway struct {
 	Step
-	state stepState
-	look  uint64    // stepDone, stepUnsure: the last look begun before the call ended
-	until time.Time // stepUnsure: when doubt ends
+	state  stepState
+	look   uint64    // the last look begun before the answer
+	source uint64    // of a handoff: the same of the source
+	until  time.Time // stepUnsure: when doubt ends
 }
 
 type stepState int

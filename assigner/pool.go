@@ -278,7 +278,7 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 		n.stepsAfter = time.Time{}
 		p.resumeForwards(n)
 	}
-	n.failures, n.failing, n.looked = 0, time.Time{}, now
+	n.failures, n.failing, n.looked, n.read = 0, time.Time{}, now, look
 	if p.learn(n, look, f, now) || !wasUp {
 		p.changes++
 		wake(p.changed)
@@ -328,13 +328,17 @@ func (p *pool) noteFrozen(f *facts) {
 }
 
 // settle drops what was under way and is decided by the facts of a look. A look
-// that began before the indexer answered says nothing.
+// that began before the indexer answered says nothing; and as long as the source
+// of a handoff has not been looked at since, it still seems to be the owner.
 func (p *pool) settle(n *node, look uint64) bool {
 	settled := false
 	for publisher, u := range n.underway {
 		r := n.facts.role(publisher)
 		owned := r != nil && r.Role == admin.RoleOwner
 		gives := u.Kind.gives()
+		if owned && u.state != stepRunning && p.sourceUnread(u) {
+			continue
+		}
 		switch {
 		case u.state == stepUnsure && gives && owned:
 		case u.state == stepUnsure && look > u.look && !n.facts.plain:
@@ -350,6 +354,24 @@ func (p *pool) settle(n *node, look uint64) bool {
 		settled = true
 	}
 	return settled
+}
+
+// sourceUnread: the source of a handoff is up and has not been read since.
+func (p *pool) sourceUnread(u *underway) bool {
+	if u.Kind != Handoff {
+		return false
+	}
+	n := p.byID(u.From)
+	return n != nil && n.up() && !n.facts.plain && n.read <= u.source
+}
+
+func (p *pool) byID(id peer.ID) *node {
+	for _, n := range p.nodes {
+		if n.facts != nil && n.facts.id == id {
+			return n
+		}
+	}
+	return nil
 }
 
 // spend remembers that a handoff was accepted and did nothing, which is how a

@@ -50,6 +50,7 @@ func TestNodesWithSmallDisksFillAndHandOff(t *testing.T) {
 	s.start(size)
 	s.publish()
 	full := s.p.owner(t, s.b.id)
+	untilDone(t, full.Ingest, s.b.chain) // from now on there is a mark
 	s.fillBut(full, room)
 	s.untilHandedOff(full)
 	to := s.p.owner(t, s.b.id)

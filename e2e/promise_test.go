@@ -36,7 +36,7 @@ func TestKilledAssignerForwardsWhatItPromised(t *testing.T) {
 	owner := startOwner(t, floodPeer(t, "owner"), ids)
 	owner.setBusy(true)
 	file := ownerPool(t, dir, owner)
-	p := spawn(t, dir, "assigner", "assigner", "--listen", anyPort, "--listen-p2p", "none", "--pool", file,
+	p := spawn(t, dir, "assigner", "assigner", "--listen", anyPort, "--listen-p2p", "none", "--listen-admin", anyPort, "--pool", file,
 		"--journal", filepath.Join(dir, "journal"))
 	base := p.ready().HTTP
 	for n := range 5 {
@@ -71,9 +71,9 @@ func TestStandbyTakesOver(t *testing.T) {
 	publisher := floodPeer(t, "publisher")
 	owner := startOwner(t, floodPeer(t, "owner"), []peer.ID{publisher})
 	file := ownerPool(t, dir, owner)
-	first := spawn(t, dir, "first", "assigner", "--listen", freeAddr(t), "--listen-p2p", "none", "--pool", file)
+	first := spawn(t, dir, "first", "assigner", "--listen", freeAddr(t), "--listen-p2p", "none", "--listen-admin", anyPort, "--pool", file)
 	firstURL := first.ready().HTTP
-	second := spawn(t, dir, "second", "assigner", "--listen", anyPort, "--listen-p2p", "none", "--pool", file,
+	second := spawn(t, dir, "second", "assigner", "--listen", anyPort, "--listen-p2p", "none", "--listen-admin", anyPort, "--pool", file,
 		"--standby-for", firstURL)
 	secondURL := second.ready().HTTP
 	health := func(want string) error {
