@@ -67,7 +67,7 @@ func floodAssigner(t *testing.T, journal bool, rate int) string {
 		fakes = append(fakes, f)
 	}
 	poolFile := ownerPool(t, dir, fakes...)
-	args := []string{"assigner", "--listen", anyPort, "--listen-p2p", "none", "--pool", poolFile}
+	args := []string{"assigner", "--listen", anyPort, "--listen-p2p", "none", "--listen-admin", anyPort, "--pool", poolFile}
 	if journal {
 		args = append(args, "--journal", filepath.Join(dir, "journal"))
 	}
