@@ -344,8 +344,21 @@ func (l *lane) putEntries(ctx context.Context, j job, provider peer.ID, e store.
 	l.i.stages.fetched(j.Ad)
 	if _, err = w.Commit(e); err == nil {
 		l.file.keep(ctx)
+		l.countRepeated(w, n)
 	}
 	return n, err
+}
+
+// countRepeated counts the multihashes of an ad that may be stored elsewhere too:
+// its chain was taken over in the middle and its context is new here, so it may
+// be an update of what the other indexer holds that repeats the entries.
+func (l *lane) countRepeated(w *store.AdWriter, mhs int) {
+	if !w.Fresh() {
+		return
+	}
+	if a, ok := l.i.cfg.Store.Assignment(l.publisher); ok && a.Continued != "" {
+		l.i.metrics.maybeRepeated.Add(float64(mhs))
+	}
 }
 
 // registryUpdate is what the ad says about its provider. Malformed addresses

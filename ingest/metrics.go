@@ -20,6 +20,7 @@ type metrics struct {
 	mirrorFiles, mirrorFailed  prometheus.Counter
 	mirrorBlocks, mirrorUnread prometheus.Counter
 	overAllowance              prometheus.Counter
+	maybeRepeated              prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -37,6 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		adsDelayed:         counter("signpost_ingest_ads_delayed_total", "Failed tries of an advertisement that will be tried again."),
 		adsKnown:           counter("signpost_ingest_ads_known_total", "Advertisements not fetched because the same one stands as part of another publisher's chain."),
 		overAllowance:      counter("signpost_ingest_over_allowance_total", "Times a publisher was paused because it had used what one may have."),
+		maybeRepeated:      counter("signpost_ingest_maybe_repeated_multihashes_total", "Multihashes of contexts new here, in chains taken over in the middle: an update that repeats what the other indexer holds is among them."),
 		gaps:               counter("signpost_ingest_gaps_total", "Walks back along a chain that ended at a missing or undecodable advertisement."),
 		mirrorFiles:        counter("signpost_ingest_mirror_files_total", "Advertisements written to the mirror."),
 		mirrorFailed:       counter("signpost_ingest_mirror_failed_total", "Advertisements that could not be written to the mirror."),

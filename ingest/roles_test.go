@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/ingest/schema"
@@ -100,6 +101,10 @@ func TestTakenOverAdsAreNotFetchedTwice(t *testing.T) {
 	}
 	if st := n.verdict(ads[4]); st.Verdict != store.MarkedDone {
 		t.Errorf("ad that is held elsewhere is %v", st.Verdict)
+	}
+	// Contexts that are new here may be what the other has, and are counted.
+	if got := testutil.ToFloat64(n.i.metrics.maybeRepeated); got != 20 {
+		t.Errorf("%v multihashes are counted that may be repeated, want those of two ads", got)
 	}
 	if err := n.store.Sync(); err != nil {
 		t.Fatal(err)

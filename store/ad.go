@@ -34,6 +34,7 @@ type AdWriter struct {
 
 	ended   bool
 	verdict Verdict // recorded by Commit
+	fresh   bool    // the record was not held before
 }
 
 var errEnded = errors.New("ad writer was committed or aborted")
@@ -179,6 +180,10 @@ func (w *AdWriter) Commit(e Effect) (Seq, error) {
 // Verdict is what Commit recorded: that of its Effect, or SkippedFrozen.
 func (w *AdWriter) Verdict() Verdict { return w.verdict }
 
+// Fresh tells, of an ad that was committed, whether its record was not held
+// before.
+func (w *AdWriter) Fresh() bool { return w.fresh }
+
 func (w *AdWriter) check(e Effect) error {
 	switch e.Verdict {
 	case Applied:
@@ -219,6 +224,7 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	if err := c.loadRecord(); err != nil {
 		return err
 	}
+	w.fresh = !c.rec.held()
 	known, err := t.done(ad.Publisher, ad.AdRef, now)
 	if err != nil {
 		return err
