@@ -14,11 +14,11 @@ import (
 // one has so much anyway. And none has much less than its share.
 const (
 	lowShare  = 0.95
-	lowEnough = 0.9 // what an indexer with too little is brought to
+	lowEnough = 0.85 // what an indexer with too little is brought to
 	highShare = 1.05
 	// A pool is left alone until an indexer has less or more than this, the second
 	// as long as its load is not measured well.
-	lowTrigger, lowDoubtful   = 0.85, 0.6
+	lowTrigger, lowDoubtful   = 0.8, 0.6
 	highTrigger, highDoubtful = 1.05, 1.4
 	// An indexer is left alone if so much of its publishers is not measured at all.
 	mostUnknown = 0.25
