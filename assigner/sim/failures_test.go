@@ -55,6 +55,10 @@ func disturb(w *World, every time.Duration) {
 	})
 }
 
+// mostMovesADay is how often a publisher is moved for balance, on average, although
+// something happens to the pool every half hour.
+const mostMovesADay = 4
+
 func failures(t *testing.T, cfg Config, publishers int, days float64, table *Table, what string) *World {
 	t.Helper()
 	w := NewWorld(cfg)
@@ -80,6 +84,9 @@ func failures(t *testing.T, cfg Config, publishers int, days float64, table *Tab
 	}
 	if w.watch.unexplained > 0 {
 		t.Errorf("%s: %d publishers had no whole copy although nothing was lost", what, w.watch.unexplained)
+	}
+	if perDay > mostMovesADay {
+		t.Errorf("%s: %.1f moves for balance of a publisher and day, want at most %d", what, perDay, mostMovesADay)
 	}
 	if w.watch.returned > moves/10 {
 		t.Errorf("%s: %d of %d moves went back within a day", what, w.watch.returned, moves)
