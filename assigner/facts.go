@@ -22,6 +22,13 @@ const refreshFacts = 15 * time.Second
 // publishers must not fill the pool with them.
 const staleAfter = time.Hour
 
+// What an indexer says is taken within bounds: as many ranges as one of ours has
+// at most, the newest, and a rate that no machine reaches.
+const (
+	maxRanges = 256
+	maxRate   = 1e12 // multihashes a second
+)
+
 // client is what the assigner asks of a member. Of a foreign one all but
 // admin.Indexer is answered with an error that is foreign.
 type client interface {
@@ -55,7 +62,12 @@ func (f *facts) setRoles(roles []admin.PublisherRole) {
 	slices.SortStableFunc(roles, func(a, b admin.PublisherRole) int { return cmp.Compare(a.Publisher, b.Publisher) })
 	f.roles = slices.CompactFunc(roles, func(a, b admin.PublisherRole) bool { return a.Publisher == b.Publisher })
 	f.index = make(map[peer.ID]int, len(f.roles))
-	for n, r := range f.roles {
+	for n := range f.roles {
+		r := &f.roles[n]
+		r.Ranges = r.Ranges[max(0, len(r.Ranges)-maxRanges):]
+		r.LeansOn = r.LeansOn[:min(len(r.LeansOn), maxRanges)]
+		r.MultihashesPerSecond = min(max(r.MultihashesPerSecond, 0), maxRate)
+		r.RateWeight = min(max(r.RateWeight, 0), 1)
 		f.index[r.Publisher] = n
 	}
 }

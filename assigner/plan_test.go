@@ -265,4 +265,8 @@ func TestNeedingAndSurplus(t *testing.T) {
 	if got := text(Surplus(v)); got != "q!A" {
 		t.Errorf("surplus %q", got)
 	}
+	v.Indexers[0].Refused = ids("q") // it lately could not: it is not asked again and again
+	if got := text(Surplus(v)); got != "" {
+		t.Errorf("surplus of who refused: %q", got)
+	}
 }

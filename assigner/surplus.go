@@ -67,7 +67,7 @@ func Surplus(v View) []Step {
 // surplus goes over the holders of p, the fullest first.
 func (t *tally) surplus(p peer.ID, steps []Step) []Step {
 	holders := slices.DeleteFunc(slices.Clone(t.copies[p]), func(c placement) bool {
-		return c.Role != admin.RoleHolder || !c.on.Reachable
+		return c.Role != admin.RoleHolder || !c.on.Reachable || c.on.refused.has(p)
 	})
 	slices.SortFunc(holders, func(a, b placement) int {
 		return cmp.Or(cmp.Compare(a.on.Room, b.on.Room), cmp.Compare(a.on.ID, b.on.ID))
