@@ -113,6 +113,7 @@ type Assigner struct {
 	intents *intentStore
 	events  *events
 	roster  *roster
+	covered coverageCache
 }
 
 // links are the ways out of the assigner, which tests replace.

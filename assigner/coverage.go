@@ -1,7 +1,9 @@
 package assigner
 
 import (
+	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -53,9 +55,41 @@ func (p *pool) coverage(now time.Time) PoolCoverage {
 	return c
 }
 
-func (a *Assigner) serveCoverage(w http.ResponseWriter, r *http.Request) {
-	if api.Method(w, r, http.MethodGet) {
-		w.Header().Set("Cache-Control", "no-store")
-		api.JSON(w, http.StatusOK, a.pool.coverage(time.Now()))
+// coverageAge is how long an answer serves: anybody may ask, and in a large pool
+// it takes megabytes.
+const coverageAge = time.Second
+
+// coverageCache keeps the last answer.
+type coverageCache struct {
+	mu   sync.Mutex
+	at   time.Time
+	body []byte
+}
+
+func (c *coverageCache) get(p *pool) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if c.body != nil && now.Sub(c.at) < coverageAge {
+		return c.body, nil
 	}
+	b, err := json.Marshal(p.coverage(now))
+	if err == nil {
+		c.body, c.at = b, now
+	}
+	return c.body, err
+}
+
+func (a *Assigner) serveCoverage(w http.ResponseWriter, r *http.Request) {
+	if !api.Method(w, r, http.MethodGet) {
+		return
+	}
+	body, err := a.covered.get(a.pool)
+	if err != nil {
+		a.log.Error("coverage cannot be told", "err", err)
+		api.Error(w, http.StatusInternalServerError, "")
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	api.JSONBytes(w, http.StatusOK, body)
 }
