@@ -9,13 +9,13 @@ import (
 	"github.com/signpost-index/signpost/api/admin"
 )
 
-// Load is even as long as no indexer has more than highShare of its share, or of
-// the largest publisher of the pool if that is more: the indexer that has that
+// Load is even as long as no indexer has more than highTrigger of its share, or
+// of the largest publisher of the pool if that is more: the indexer that has that
 // one has so much anyway. And none has much less than its share.
 const (
-	lowShare  = 0.95
 	lowEnough = 0.85 // what an indexer with too little is brought to
-	highShare = 1.05
+	highShare = 1.045
+	highFill  = 1.04 // what an indexer is filled to at most
 	// A pool is left alone until an indexer has less or more than this, the second
 	// as long as its load is not measured well.
 	lowTrigger, lowDoubtful   = 0.8, 0.6
@@ -39,15 +39,14 @@ type side struct {
 type owned struct {
 	publisher peer.ID
 	rate      float64
-	well      bool // it is measured well
-	step      int  // its move in the plan, counted from 1; 0: none
+	well      bool    // it is measured well
+	came      peer.ID // from where its owner has it, "" if from nowhere
+	step      int     // its move, counted from 1; 0: none
 }
 
 // balance moves publishers from indexers with too much load to those with too
-// little: no history moves, the old owner becomes a holder. Each move is the
-// largest publisher that brings the two nearest to their shares, so there are
-// about as many as load above shares divided by the largest publishers.
-// Publishers that are idle stay where they are.
+// little, in few moves: see fewest. No history moves, the old owner becomes a
+// holder. Publishers that are idle stay where they are.
 func (t *tally) balance(steps []Step) []Step {
 	if t.v.Moves == 0 || t.v.Unread > 0 {
 		return steps
@@ -60,35 +59,13 @@ func (t *tally) balance(steps []Step) []Step {
 	if !slices.ContainsFunc(sides, (*side).uneven) {
 		return steps
 	}
-	slices.SortFunc(sides, byNeed)
-	for first := len(steps); len(steps)-first != t.v.Moves; {
-		from, to, n := bestMove(sides, t.canMove)
-		if from == nil {
-			break
+	for n, m := range fewest(sides, t.canMove, t.v.Moves) {
+		if n == t.v.Moves {
+			break // the next plan goes on
 		}
-		o := from.owned[n]
-		if o.step > 0 {
-			steps[o.step-1].Indexer = to.ID // it goes there at once
-		} else {
-			steps = append(steps, Step{Kind: Handoff, Publisher: o.publisher, Indexer: to.ID, From: from.ID, Why: ReasonBalance})
-			o.step = len(steps)
-		}
-		from.lose(n)
-		to.gain(o)
-		sides = resorted(sides, from, to)
+		steps = append(steps, Step{Kind: Handoff, Publisher: m.publisher, Indexer: m.to.ID, From: m.from.ID, Why: ReasonBalance})
 	}
 	return steps
-}
-
-func (s *side) lose(n int) {
-	s.rates -= s.owned[n].rate
-	s.owned = slices.Delete(s.owned, n, n+1)
-}
-
-func (s *side) gain(o owned) {
-	s.rates += o.rate
-	at, _ := slices.BinarySearchFunc(s.owned, o, largestFirst)
-	s.owned = slices.Insert(s.owned, at, o)
 }
 
 func (s *side) has(p peer.ID) bool {
@@ -127,7 +104,7 @@ func (t *tally) sides() []*side {
 				s.unknown++
 			}
 			if rate > 0 {
-				s.owned = append(s.owned, owned{publisher: p, rate: rate, well: weight >= wellWeighed})
+				s.owned = append(s.owned, owned{publisher: p, rate: rate, well: weight >= wellWeighed, came: c.Continued})
 			}
 		}
 	}
@@ -175,86 +152,27 @@ func setShares(sides []*side) {
 	}
 }
 
-// need is how much load the indexer lacks; below 0: what it has too much.
+// need is how much load the indexer has less than its share, lack how much less
+// than is enough, over how much more than is even.
 func (s *side) need() float64 { return s.share - s.rates }
+func (s *side) lack() float64 { return lowEnough*s.share - s.rates }
+func (s *side) over() float64 { return s.rates - highShare*s.most }
 
-// byNeed orders by need, the greatest first.
-func byNeed(a, b *side) int {
-	return cmp.Or(cmp.Compare(b.need(), a.need()), cmp.Compare(a.ID, b.ID))
-}
-
-// resorted puts two sides whose need has changed back into the order byNeed.
-func resorted(sides []*side, changed ...*side) []*side {
-	sides = slices.DeleteFunc(sides, func(s *side) bool { return slices.Contains(changed, s) })
-	for _, s := range changed {
-		at, _ := slices.BinarySearchFunc(sides, s, byNeed)
-		sides = slices.Insert(sides, at, s)
-	}
-	return sides
-}
-
-func (s *side) high(share float64) bool {
-	return s.rates > share*s.most
-}
+// room is what it can get before it has too much.
+func (s *side) room() float64 { return highFill*s.most - s.rates }
 
 // uneven: it is so far off its share that it is worth while to move something.
 func (s *side) uneven() bool {
 	if s.well < s.rates/2 {
-		return s.high(highDoubtful) || s.rates < lowDoubtful*s.share
+		return s.rates > highDoubtful*s.most || s.rates < lowDoubtful*s.share
 	}
-	return s.high(highTrigger) || s.rates < lowTrigger*s.share
+	return s.rates > highTrigger*s.most || s.rates < lowTrigger*s.share
 }
 
-// bestMove finds what to move next, among sides in the order byNeed: to the
-// indexer most below its share, or the next ones, the largest publisher that one
-// above its share can give. If one has too much, it is one of those.
-func bestMove(sides []*side, can func(p peer.ID, from, to *side) bool) (from, to *side, n int) {
-	for _, to := range sides {
-		if to.need() <= 0 {
-			break
-		}
-		high := false
-		low := to.rates < lowEnough*to.share
-		for _, s := range slices.Backward(sides) {
-			excess := -s.need()
-			if excess <= 0 {
-				break
-			}
-			tooMuch := s.high(highShare)
-			if high && !tooMuch || !low && !tooMuch {
-				continue
-			}
-			k, ok := s.gives(to, excess, can)
-			if ok && (from == nil || tooMuch && !high || s.owned[k].rate > from.owned[n].rate) {
-				from, n, high = s, k, tooMuch
-			}
-		}
-		if from != nil {
-			return from, to, n
-		}
-	}
-	return nil, nil, 0
-}
-
-// gives finds the largest publisher to move from s.
-func (s *side) gives(to *side, excess float64, can func(p peer.ID, from, to *side) bool) (n int, ok bool) {
-	room := min(excess+(1-lowShare)*s.share, highShare*to.most-to.rates)
-	if len(s.owned) == 0 || s.owned[len(s.owned)-1].rate > room {
-		return 0, false
-	}
-	start, _ := slices.BinarySearchFunc(s.owned, room, func(o owned, room float64) int { return cmp.Compare(room, o.rate) })
-	for n := start; n < len(s.owned); n++ {
-		if s.owned[n].rate <= room && better(s, to, s.owned[n].rate) && can(s.owned[n].publisher, s, to) && !to.has(s.owned[n].publisher) {
-			return n, true
-		}
-	}
-	return 0, false
-}
-
-// better: after the move the new owner is less loaded than the old one was
-// before, relative to their shares. So no move is ever turned round.
-func better(from, to *side, rate float64) bool {
-	return (to.rates+rate)*from.share < from.rates*to.share
+// atMost is the first publisher owned with no more than a rate.
+func (s *side) atMost(rate float64) int {
+	n, _ := slices.BinarySearchFunc(s.owned, rate, func(o owned, rate float64) int { return cmp.Compare(rate, o.rate) })
+	return n
 }
 
 // canMove: both can do it, and nothing else is planned for p.

@@ -93,7 +93,13 @@ func (o *oursIndexer) Open(ctx context.Context, ids []peer.ID) ([]admin.Outcome,
 			r = &admin.PublisherRole{Publisher: p, Ranges: []admin.Range{{}}}
 			o.roles[p] = r
 		}
-		r.Role, r.Ranges[len(r.Ranges)-1].To = admin.RoleOwner, ""
+		switch n := len(r.Ranges); {
+		case n == 0:
+			r.Ranges = []admin.Range{{}}
+		case r.Ranges[n-1].To != "":
+			r.Ranges = append(r.Ranges, admin.Range{From: r.Ranges[n-1].To})
+		}
+		r.Role = admin.RoleOwner
 		return nil
 	})
 }
@@ -122,7 +128,7 @@ func (o *oursIndexer) Close(ctx context.Context, ids []peer.ID) ([]admin.Offer, 
 			if o.frozen {
 				mark = o.frozenAt[p]
 			}
-			if r.Ranges[n-1].To = mark; mark == "" {
+			if r.Ranges[n-1].To = mark; mark == r.Ranges[n-1].From {
 				r.Ranges = r.Ranges[:n-1]
 			}
 			r.Role = admin.RoleHolder

@@ -50,7 +50,7 @@ func (t *tally) fill(s *shortage, steps []Step) []Step {
 	}
 	var able []*placement
 	for i, c := range t.copies[p] {
-		if t.owns(c) && len(c.Ranges) > 0 && (!whole(c.Ranges) || orphaned(c.Held, t.copies[p], placement.counts)) {
+		if t.owns(c) && len(c.Ranges) > 0 && (copiesOf(c.Ranges, 1) == 0 || orphaned(c.Held, t.copies[p], placement.counts)) {
 			able = append(able, &t.copies[p][i])
 		}
 	}
@@ -74,9 +74,6 @@ func (t *tally) fill(s *shortage, steps []Step) []Step {
 	}
 	return steps
 }
-
-// whole: one of the ranges is everything.
-func whole(ranges []admin.Range) bool { return slices.Contains(ranges, admin.Range{}) }
 
 // release lets draining indexers go, and publishers nothing came of. A draining
 // indexer keeps what it has until the others have it: what this plan gives them

@@ -79,7 +79,7 @@ func (v View) nameContinued(p peer.ID) {
 		if h == nil || len(h.Ranges) == 0 {
 			continue
 		}
-		from := h.Ranges[len(h.Ranges)-1].From
+		from := h.Ranges[runOf(h.Ranges)].From
 		h.Continued = ""
 		for j := range v.Indexers {
 			o := v.Indexers[j].held(p)
@@ -166,7 +166,7 @@ func (v View) do(s Step) {
 		case seam || len(h.Ranges) == 0:
 			h.Ranges = append(h.Ranges, admin.Range{From: end})
 		default:
-			h.Ranges[len(h.Ranges)-1].To = ""
+			h.Ranges = append(h.Ranges, admin.Range{From: h.Ranges[len(h.Ranges)-1].To})
 		}
 	case Close:
 		h.stop(ix.ID)

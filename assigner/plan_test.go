@@ -250,6 +250,50 @@ func TestPlanOfIndexersWithRoles(t *testing.T) {
 	}
 }
 
+// TestIndexerThatComesBackCostsNoBackfill: B had gone on from A, was given up as
+// lost, and A went on itself. When B is back, A stops later than B begins; but A
+// still says where it had stopped first.
+func TestIndexerThatComesBackCostsNoBackfill(t *testing.T) {
+	b := but(ours("B", "p:3"), func(ix *Indexer) { ix.Held[0].Continued = "A" })
+	for _, c := range []struct {
+		ranges []admin.Range
+		want   string
+	}{
+		{[]admin.Range{{To: "3"}, {From: "3", To: "4"}}, ""},
+		{[]admin.Range{{To: "4"}}, "p^B"},
+	} {
+		a := but(ours("A", "p:-4"), func(ix *Indexer) { ix.Held[0].Ranges = c.ranges })
+		if got := text(Plan(View{Replication: 1, Fills: -1, Indexers: []Indexer{a, b}})); got != c.want {
+			t.Errorf("%v: %q, want %q", c.ranges, got, c.want)
+		}
+	}
+}
+
+// TestBalanceTakesFewMoves: what is too much for one indexer is packed so that
+// what is moved anyway also fills those that lack something.
+func TestBalanceTakesFewMoves(t *testing.T) {
+	rates := func(id string, rates ...float64) Indexer {
+		ix := Indexer{ID: peer.ID(id), Reachable: true, Room: -1}
+		for n, r := range rates {
+			ix.Held = append(ix.Held, Held{Publisher: peer.ID(id + string(rune('a'+n))), Role: admin.RoleOwner, Ranges: []admin.Range{{}}, Height: 5, Load: r, Weight: 1})
+		}
+		return ix
+	}
+	for _, c := range []struct {
+		name     string
+		indexers []Indexer
+		want     string
+	}{
+		{"one is empty", []Indexer{rates("A", 40, 30, 20, 10), rates("B", 40, 30, 20, 10), rates("C")}, "Aa>C<A Bc>C<B"},
+		{"the one that fits", []Indexer{rates("A", 60, 40), rates("B", 20, 20, 20), rates("C", 10, 10)}, "Ab>C<A"},
+		{"more than the giver can spare, which gets something else", []Indexer{rates("A", 62, 8, 8, 8, 8, 8), rates("B", 40, 30, 29), rates("C")}, "Aa>C<A Bc>A<B"},
+	} {
+		if got := text(Plan(View{Replication: 1, Moves: -1, Indexers: c.indexers})); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 func TestNeedingAndSurplus(t *testing.T) {
 	v := View{Replication: 1, Indexers: []Indexer{ours("A", "p:-4 q:-4 r s:-4"), ours("B", "p:4 q s"), ours("C", "")}}
 	v.Indexers[1].Held[2].Height = 3 // it has not caught up with A

@@ -161,12 +161,13 @@ func continued(copies []placement) map[*entry]bool {
 		}
 	}
 	for _, d := range sorted {
+		run := runOf(d.Ranges)
 		for n, r := range d.Ranges {
-			if r.From == "" || d.on.Lost {
+			if r.From == "" || d.on.Lost || n > 0 && d.Ranges[n-1].To == r.From {
 				continue
 			}
 			named := peer.ID("")
-			if n == len(d.Ranges)-1 && slices.ContainsFunc(sorted, func(c placement) bool { return c.on.ID == d.Continued }) {
+			if n == run && slices.ContainsFunc(sorted, func(c placement) bool { return c.on.ID == d.Continued }) {
 				named = d.Continued
 			}
 			if e := match(ends[r.From], d.on, named); e != nil {
@@ -181,6 +182,16 @@ func continued(copies []placement) map[*entry]bool {
 		})
 	}
 	return done
+}
+
+// runOf is the first of the ranges at the end that follow each other: who was
+// closed and opened again goes on from itself.
+func runOf(ranges []admin.Range) int {
+	n := max(len(ranges)-1, 0)
+	for n > 0 && ranges[n-1].To == ranges[n].From {
+		n--
+	}
+	return n
 }
 
 // end is where a range of an indexer stops.

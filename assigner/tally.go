@@ -213,8 +213,7 @@ func (t *tally) give(e *entry, p, from peer.ID) {
 		h.Height, h.Filling, h.Load, h.Weight, h.LeansOn = c.Height, c.Filling, c.Load, c.Weight, c.LeansOn
 		h.Ranges = append(slices.Clone(c.Ranges), admin.Range{From: end})
 		if last, ok := c.last(); ok && from == "" { // opened again
-			h.Ranges, h.Continued = slices.Clone(c.Ranges), c.Continued
-			h.Ranges[len(h.Ranges)-1] = admin.Range{From: last.From}
+			h.Ranges[len(h.Ranges)-1].From, h.Continued = last.To, c.Continued
 		}
 		c.Held = h
 	} else {

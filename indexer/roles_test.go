@@ -183,9 +183,10 @@ func TestHandoffThroughTheAssigner(t *testing.T) {
 	// Older ads are fetched on request; then the source is not needed.
 	out, err := target.roleClient().Backfill(ctx, ids)
 	wantDone(t, out, err)
+	whole := []admin.Range{{To: g.ads[mid].String()}, {From: g.ads[mid].String()}}
 	target.eventually("the chain is whole", func() bool {
 		roles, err := target.roleClient().Roles(ctx, "")
-		return err == nil && cmp.Equal(roles.Publishers[0].Ranges, []admin.Range{{}}) && !roles.Publishers[0].Filling
+		return err == nil && cmp.Equal(roles.Publishers[0].Ranges, whole) && !roles.Publishers[0].Filling
 	})
 	for range 2 {
 		out, err = source.roleClient().Release(ctx, ids)

@@ -71,7 +71,7 @@ func TestHolderTakesNothingNewOfThatPublisherOnly(t *testing.T) {
 	n.sync(c)
 	n.wantFound(testMultihashes(t, "new", 10), "new")
 	n.wantGone(testMultihashes(t, "a", 10))
-	n.wantRanges(c, store.Range{})
+	n.wantRanges(c, store.Range{To: at}, store.Range{From: at})
 	if ids, err := n.store.Revisits(); err != nil || len(ids) > 0 {
 		t.Errorf("to be looked at still: %v, %v", ids, err)
 	}
@@ -128,7 +128,7 @@ func TestTakenOverAdsAreNotFetchedTwice(t *testing.T) {
 	for k := range ads {
 		n.wantFound(testMultihashes(t, fmt.Sprint(k), 10), fmt.Sprint(k))
 	}
-	n.wantRanges(c, store.Range{})
+	n.wantRanges(c, store.Range{To: ads[2]}, store.Range{From: ads[2]})
 }
 
 // TestBackfillMakesAChainWhole: what a newer removal has removed stays away, as
@@ -173,7 +173,7 @@ func TestBackfillMakesAChainWhole(t *testing.T) {
 	n.wantFound(testMultihashes(t, "3", 10), "3")
 	n.wantFound(testMultihashes(t, "3 too", 10), "3")
 	n.wantGone(testMultihashes(t, "7", 10))
-	n.wantRanges(c, store.Range{})
+	n.wantRanges(c, store.Range{To: mark}, store.Range{From: mark})
 	if st, _, err := n.store.RoleState(c.id()); err != nil || st.Filling || st.Height != 34 {
 		t.Errorf("state %+v, %v; want height 34", st.Stand, err)
 	}

@@ -46,24 +46,13 @@ func (t *tx) open(pub peer.ID, at time.Time) (Assignment, error) {
 	case !known:
 		a = Assignment{Publisher: pub}.withRange(Range{}, 0)
 	case !a.open():
-		if n := len(a.Ranges); n > 0 && a.Ranges[n-1].To.Equals(a.stop.Ad) {
-			a = a.reopened()
-		} else {
-			a = a.withRange(Range{From: a.stop.Ad}, a.stop.Pos)
-		}
+		a = a.withRange(Range{From: a.stop.Ad}, a.stop.Pos)
 		if err := t.redoAbove(pub, a.stop); err != nil {
 			return a, err
 		}
 	}
 	a.Role, a.Time, a.stop, a.applied = RoleOwner, at, Stand{}, nil
 	return a, t.setAssignment(a)
-}
-
-// reopened is the assignment with a last range that grows again.
-func (a Assignment) reopened() Assignment {
-	last := a.Ranges[len(a.Ranges)-1]
-	a.Ranges = append(a.Ranges[:len(a.Ranges)-1:len(a.Ranges)-1], Range{From: last.From})
-	return a
 }
 
 // changeRoles makes one change for each publisher, all of them durable at the

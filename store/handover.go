@@ -88,15 +88,7 @@ func (t *tx) closeRole(a Assignment, at time.Time) (Assignment, error) {
 			a.stop = t.recall(pub, a.stop)
 		}
 	}
-	if n := len(a.Ranges); a.open() {
-		last := a.Ranges[n-1]
-		a.Ranges = a.Ranges[: n-1 : n-1]
-		if a.stop.Ad.Defined() && !a.stop.Ad.Equals(last.From) {
-			a.Ranges = append(a.Ranges, Range{From: last.From, To: a.stop.Ad})
-		} else {
-			a.tail = 0
-		}
-	}
+	a = a.ended(a.stop)
 	above, err := t.appliedAbove(pub, a.stop)
 	if err != nil {
 		return a, err
@@ -245,13 +237,7 @@ func (t *tx) takeOver(o Takeover) (Assignment, error) {
 	if err := o.check(); err != nil {
 		return a, err
 	}
-	if a.open() { // it was unassigned: what it had ends where it stood
-		stop, last := t.stand(pub), a.Ranges[len(a.Ranges)-1]
-		a.Ranges = a.Ranges[:len(a.Ranges)-1]
-		if stop.Ad.Defined() {
-			a = a.withRange(Range{From: last.From, To: stop.Ad}, a.tail)
-		}
-	}
+	a = a.ended(t.stand(pub)) // it was unassigned: what it had ends where it stood
 	at, err := t.goOnAt(o)
 	if err != nil {
 		return a, err

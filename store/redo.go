@@ -91,8 +91,11 @@ func (s *Store) Backfill(publisher peer.ID) error {
 		case a.whole() || s.redo[publisher].Fill:
 			return errStop
 		}
-		top := Stand{Ad: a.Ranges[len(a.Ranges)-1].From, Pos: a.tail}
-		if top.Pos == 0 {
+		top := Stand{Ad: a.run()[0].From, Pos: a.tail}
+		switch {
+		case !top.Ad.Defined(): // all is held but what it lacks
+			top = t.stand(publisher)
+		case top.Pos == 0:
 			top = t.recall(publisher, top)
 		}
 		if top.Pos == 0 {
@@ -154,7 +157,7 @@ func (t *tx) settle(pub peer.ID) error {
 		return err
 	}
 	if a := t.s.assignments[pub]; w.Fill && a.Role == RoleOwner && len(a.Ranges) > 0 {
-		a.Ranges, a.tail, a.lacks = []Range{{To: a.Ranges[len(a.Ranges)-1].To}}, 0, nil
+		a = a.filled()
 		if err := t.setAssignment(a); err != nil {
 			return err
 		}

@@ -50,7 +50,9 @@ func (r *reader) stand() Stand {
 }
 
 // Assignment is a publisher this indexer owns or holds. Continued names the
-// indexer its last range was taken over from, "" if none.
+// indexer it was taken over from last, "" if none. Ranges that begin where the
+// one before ends are one run: the ads in between are those at which it was
+// closed, from which another indexer may have gone on.
 type Assignment struct {
 	Publisher peer.ID
 	Continued peer.ID
@@ -58,7 +60,7 @@ type Assignment struct {
 	Role      Role
 	Ranges    []Range // the oldest first; not to be changed
 
-	tail    Position  // of the last range's From here; 0: the genesis, or not known
+	tail    Position  // of the last run's From here; 0: the genesis, or not known
 	stop    Stand     // where it was closed, if it was
 	applied []cid.Cid // above stop, when it was closed; of an owner: above the freeze
 	lacks   []Lack    // within the ranges
@@ -106,18 +108,78 @@ func (a Assignment) open() bool {
 	return n > 0 && !a.Ranges[n-1].To.Defined()
 }
 
-// whole tells whether all of the chain is held.
-func (a Assignment) whole() bool {
-	return len(a.Ranges) == 1 && !a.Ranges[0].From.Defined() && len(a.lacks) == 0
+// run are the ranges at the end that make one stretch of the chain.
+func (a Assignment) run() []Range {
+	n := max(len(a.Ranges)-1, 0)
+	for n > 0 && a.Ranges[n-1].before(a.Ranges[n]) {
+		n--
+	}
+	return a.Ranges[n:]
 }
 
-// maxRanges bounds the ranges of a publisher; the oldest are forgotten beyond.
+// before tells whether next begins where r ends.
+func (r Range) before(next Range) bool { return r.To.Defined() && r.To.Equals(next.From) }
+
+// whole tells whether all of the chain is held.
+func (a Assignment) whole() bool {
+	run := a.run()
+	return len(run) > 0 && !run[0].From.Defined() && len(a.lacks) == 0
+}
+
+// maxRanges bounds the ranges of a publisher. Beyond it the two oldest that make
+// one stretch are joined; if none do, the oldest is forgotten.
 const maxRanges = 256
 
-// withRange is the assignment with another range at the end.
+// withRange is the assignment with another range at the end, which begins at a
+// position.
 func (a Assignment) withRange(r Range, from Position) Assignment {
-	a.Ranges, a.tail = append(slices.Clip(slices.Clone(a.Ranges)), r), from
-	a.Ranges = a.Ranges[max(0, len(a.Ranges)-maxRanges):]
+	if n := len(a.Ranges); n == 0 || !a.Ranges[n-1].before(r) {
+		a.tail = from
+	}
+	a.Ranges = append(slices.Clone(a.Ranges), r)
+	if len(a.Ranges) <= maxRanges {
+		return a
+	}
+	drop, n := 0, 1
+	for n < len(a.Ranges) && !a.Ranges[n-1].before(a.Ranges[n]) {
+		n++
+	}
+	if n < len(a.Ranges) {
+		a.Ranges[n].From, drop = a.Ranges[n-1].From, n-1
+	}
+	a.Ranges = slices.Delete(a.Ranges, drop, drop+1)
+	return a
+}
+
+// ended is the assignment with a last range that grows no more, nor is there if
+// nothing came into it.
+func (a Assignment) ended(at Stand) Assignment {
+	if !a.open() {
+		return a
+	}
+	n := len(a.Ranges) - 1
+	last := a.Ranges[n]
+	if at.Ad.Defined() && !at.Ad.Equals(last.From) {
+		a.Ranges = append(a.Ranges[:n:n], Range{From: last.From, To: at.Ad})
+		return a
+	}
+	if n == 0 || !a.Ranges[n-1].before(last) {
+		a.tail = 0
+	}
+	a.Ranges = a.Ranges[:n:n]
+	return a
+}
+
+// filled is the assignment once all that is older than its last run is held.
+func (a Assignment) filled() Assignment {
+	run := slices.Clone(a.run())
+	switch {
+	case len(run) == maxRanges:
+		run[0].From = cid.Undef
+	case run[0].From.Defined():
+		run = append([]Range{{To: run[0].From}}, run...)
+	}
+	a.Ranges, a.tail, a.lacks = run, 0, nil
 	return a
 }
 
@@ -204,13 +266,12 @@ func (s *Store) upgradeAssignments() {
 			}
 			mark := t.peek(id).mark
 			g := Range{}
+			from := Position(0)
 			if a.Continued != "" {
-				g.From = mark.Ad
+				g.From, from = mark.Ad, mark.Pos
 			}
 			a.legacy = false
-			if a = a.withRange(g, 0); g.From.Defined() {
-				a.tail = mark.Pos
-			}
+			a = a.withRange(g, from)
 			if err := t.setAssignment(a); err != nil {
 				return err
 			}

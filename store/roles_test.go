@@ -155,7 +155,7 @@ func TestPublisherStandsAtTheClosingUntilWhatWasSkippedIsHere(t *testing.T) {
 	for range 2 {
 		openOne(t, s, "pub")
 		must(t, s.Sync())
-		if st := wantRole(t, s, "pub", RoleOwner, Range{}); st.Ad != first.Ad || st.Height != 1 || !st.Behind {
+		if st := wantRole(t, s, "pub", RoleOwner, Range{To: first.Ad}, Range{From: first.Ad}); st.Ad != first.Ad || st.Height != 1 || !st.Behind {
 			t.Errorf("stands at %+v, want %v", st.Stand, first.Ad)
 		}
 		wish, ok, err := s.Revisit("pub")
@@ -174,7 +174,7 @@ func TestPublisherStandsAtTheClosingUntilWhatWasSkippedIsHere(t *testing.T) {
 	}
 	write(t, s, lost, content, testMH(2))
 	must(t, s.Sync())
-	if st := wantRole(t, s, "pub", RoleOwner, Range{}); st.Ad != lost.Ad || st.Height != 2 || st.Behind || st.Multihashes != 2 {
+	if st := wantRole(t, s, "pub", RoleOwner, Range{To: first.Ad}, Range{From: first.Ad}); st.Ad != lost.Ad || st.Height != 2 || st.Behind || st.Multihashes != 2 {
 		t.Errorf("state %+v", st)
 	}
 	if _, ok, err := s.Revisit("pub"); ok || err != nil {
@@ -291,7 +291,7 @@ func TestBackfillMakesTheRangesWhole(t *testing.T) {
 		write(t, s, Ad{AdRef: ref, Publisher: "pub", Provider: "prov", ContextID: []byte{byte(n)}, Metadata: []byte("m")}, content, testMH(uint64(n)))
 		must(t, s.Sync())
 	}
-	if st := wantRole(t, s, "pub", RoleOwner, Range{}); st.Filling || st.Height != 3 {
+	if st := wantRole(t, s, "pub", RoleOwner, Range{To: mark.Ad}, Range{From: mark.Ad}); st.Filling || st.Height != 3 {
 		t.Errorf("state %+v", st)
 	}
 }
@@ -320,7 +320,71 @@ func TestBackfillClosesTheGapBetweenRanges(t *testing.T) {
 	write(t, s, gap, content, testMH(2))
 	write(t, s, last, content, testMH(3))
 	must(t, s.Sync())
-	wantRole(t, s, "pub", RoleOwner, Range{})
+	wantRole(t, s, "pub", RoleOwner, Range{To: last.Ad}, Range{From: last.Ad})
+}
+
+// TestReopenedPublisherKeepsWhereItWasClosed: another indexer may have gone on
+// from there, and comes back.
+func TestReopenedPublisherKeepsWhereItWasClosed(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	openOne(t, s, "pub")
+	var ads []Ad
+	for n := range 3 {
+		ads = append(ads, c.ad(string(rune('a'+n)), "m"))
+		write(t, s, ads[n], content, testMH(uint64(n)))
+		must(t, s.Sync())
+		if n < 2 {
+			closeOne(t, s, "pub")
+			openOne(t, s, "pub")
+			closeOne(t, s, "pub") // nothing came
+			openOne(t, s, "pub")
+		}
+	}
+	seams := []Range{{To: ads[0].Ad}, {From: ads[0].Ad, To: ads[1].Ad}, {From: ads[1].Ad}}
+	wantRole(t, s, "pub", RoleOwner, seams...)
+	must(t, s.Backfill("pub"))
+	if _, ok, err := s.Revisit("pub"); ok || err != nil {
+		t.Errorf("something is fetched although all is held: %v", err)
+	}
+}
+
+// TestBackfillBeginsBelowAllThatIsHeldInARow: a publisher that was closed and
+// opened again has nothing fetched of what it had before that.
+func TestBackfillBeginsBelowAllThatIsHeldInARow(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	mark := AdRef{Ad: testCID(7), Pos: 1 << 32}
+	must(t, s.TakeOver([]Takeover{{Publisher: "pub", From: "source", Mark: mark, Height: 3}})[0])
+	ref := AdRef{Ad: testCID(8), Prev: mark.Ad, Pos: mark.Pos + 1}
+	write(t, s, Ad{AdRef: ref, Publisher: "pub", Provider: "prov", ContextID: []byte("a"), Metadata: []byte("m")}, content, testMH(8))
+	must(t, s.Sync())
+	closeOne(t, s, "pub")
+	openOne(t, s, "pub")
+	wantRole(t, s, "pub", RoleOwner, Range{From: mark.Ad, To: ref.Ad}, Range{From: ref.Ad})
+	must(t, s.Backfill("pub"))
+	wish, ok, err := s.Revisit("pub")
+	if err != nil || !ok || wish.Top.Ad != mark.Ad || wish.Top.Pos != mark.Pos {
+		t.Fatalf("wish %+v, %v, %v", wish, ok, err)
+	}
+	must(t, s.RevisitWalked("pub", wish.Number))
+	wantRole(t, s, "pub", RoleOwner, Range{To: mark.Ad}, Range{From: mark.Ad, To: ref.Ad}, Range{From: ref.Ad})
+}
+
+// TestRangesWithoutEndLoseNothing: beyond the bound what is held stays said.
+func TestRangesWithoutEndLoseNothing(t *testing.T) {
+	a := Assignment{}
+	ad := func(n int) cid.Cid { return testCID(uint64(n)) }
+	a.Ranges = []Range{{From: ad(1000), To: ad(1001)}}
+	for n := range 2 * maxRanges {
+		r := Range{From: ad(n), To: ad(n + 1)}
+		if n == 0 {
+			r.From = cid.Undef
+		}
+		a = a.withRange(r, Position(n))
+	}
+	if len(a.Ranges) != maxRanges || a.Ranges[0].From != ad(1000) || !a.whole() || a.Ranges[maxRanges-1].To != ad(2*maxRanges) {
+		t.Errorf("%d ranges, whole %v", len(a.Ranges), a.whole())
+	}
 }
 
 // TestFreezingHasABackfillBeginAnew: nothing that was skipped counts as filled.

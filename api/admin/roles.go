@@ -41,7 +41,8 @@ type PublisherRole struct {
 	Since     time.Time // of the role
 	// Continued is the indexer its last range was taken over from.
 	Continued peer.ID `json:",omitempty"`
-	// Ranges are what it holds, the oldest first. The last has no To as long as
+	// Ranges are what it holds, the oldest first. One may begin where the one
+	// before ends: it was closed there. The last has no To as long as
 	// the indexer owns the publisher and is not frozen.
 	Ranges []Range
 	// Mark is the newest ad with nothing undone at or below it, on disk. Height

@@ -21,6 +21,7 @@ func balanced(t *testing.T, cfg Config, publishers int, s float64, join int, tab
 	}
 	row := func(what string, least int) {
 		before := w.watch.moves[assigner.ReasonBalance]
+		w.Run(cfg.Sample)
 		took, even := w.RunUntil(12*time.Hour, w.even)
 		w.Run(6 * time.Hour)
 		last, moves := w.watch.last(), w.watch.moves[assigner.ReasonBalance]-before
@@ -42,9 +43,7 @@ func balanced(t *testing.T, cfg Config, publishers int, s float64, join int, tab
 	for range join {
 		w.Join()
 	}
-	least := fewestMoves(w.rates())
-	w.Run(cfg.Sample)
-	row("join", least)
+	row("join", fewestMoves(w.rates()))
 	return w
 }
 

@@ -2,53 +2,67 @@ package sim
 
 import "slices"
 
-// Shares between which load is even, see balance in package assigner.
-const lowShare, highShare = 0.85, 1.05
+// Shares between which balance in package assigner brings loads.
+const lowShare, highShare = 0.85, 1.045
 
 // fewestMoves is how many moves bring loads near their mean at least, that of
-// spreadable, if no node both gives and gets. loads are the rates of each node's
-// publishers, empty nodes included. Two bounds hold, the larger one is returned:
+// spreadable, if a publisher is moved only where there is room for it now. loads
+// are the rates of each node's publishers, empty nodes included. It counts:
 //
-//   - a node above highShare of the mean, or of the largest publisher, gives at
-//     least as many publishers as its largest ones needed to come down to that, of
-//     those it can give without falling below lowShare and another can take;
-//   - nodes below lowShare get at least as many as the largest of all that nodes
-//     above lowShare can give, needed to bring them up to it.
+//   - of each node above highShare of the mean, or of the largest publisher, the
+//     largest publishers that bring it down to that;
+//   - and the largest of all nodes above lowShare that are needed, with those, to
+//     bring the nodes below up to it.
+//
+// What a node gives beyond what it can spare it has to get back, and what the
+// one that lacks most gets beyond that is wasted; neither counts.
 func fewestMoves(loads [][]float64) int {
-	total, sums := 0.0, make([]float64, len(loads))
+	total, largest, sums := 0.0, 0.0, make([]float64, len(loads))
 	for i, rates := range loads {
 		for _, r := range rates {
 			sums[i] += r
+			largest = max(largest, r)
 		}
 		total += sums[i]
 	}
 	mean := spreadable(loads, total)
-	low := lowShare * mean
-	largest := 0.0
-	for _, rates := range loads {
-		for _, r := range rates {
-			largest = max(largest, r)
-		}
+	low, high := lowShare*mean, highShare*max(mean, largest)
+	room := high - slices.Min(sums)
+	lacking, lacks := 0.0, 0.0
+	for _, sum := range sums {
+		lacking += max(low-sum, 0)
+		lacks = max(lacks, low-sum)
 	}
-	room := highShare*max(mean, largest) - slices.Min(sums) // what is more finds no place
-	out, lacking := 0, 0.0
-	var givable []float64
+	forced := 0
+	var more []float64
 	for i, rates := range loads {
-		if sums[i] < low {
-			lacking += low - sums[i]
+		spare := sums[i] - low
+		if spare < 0 {
 			continue
 		}
-		most := sums[i] - low
-		var can []float64
+		var can, worth []float64
 		for _, r := range rates {
-			if r <= min(most, room) {
-				can = append(can, r)
+			if r > room {
+				continue
+			}
+			can = append(can, r)
+			if r > lacks {
+				r = min(lacks, spare+lacks-r)
+			}
+			if r > 0 {
+				worth = append(worth, r)
 			}
 		}
-		out += take(can, sums[i]-highShare*max(mean, largest))
-		givable = append(givable, capped(can, most)...)
+		n := take(can, sums[i]-high)
+		forced += n
+		worth = capped(worth, spare)
+		n = min(n, len(worth))
+		for _, r := range worth[:n] {
+			lacking -= r
+		}
+		more = append(more, worth[n:]...)
 	}
-	return max(out, take(givable, lacking))
+	return forced + take(more, lacking)
 }
 
 // spreadable is the mean without publishers that are more than it, each with a

@@ -157,12 +157,13 @@ func (r *role) stop() {
 	mark := r.mark()
 	r.done = float64(r.height()) * r.p.perAd
 	r.ranges = slices.Clone(r.ranges)
-	if r.ranges[last].To = mark; mark == "" { // nothing came
+	if r.ranges[last].To = mark; mark == r.ranges[last].From { // nothing came
 		r.ranges = r.ranges[:last]
 	}
 }
 
-// open has it grow again where it stopped.
+// open has it grow again where it stopped. Where that was is remembered, as
+// another may have gone on from there.
 func (r *role) open() {
 	r.owner = true
 	if len(r.ranges) == 0 {
@@ -170,8 +171,9 @@ func (r *role) open() {
 		r.done = 0
 		return
 	}
-	r.ranges = slices.Clone(r.ranges)
-	r.ranges[len(r.ranges)-1].To = ""
+	if last := r.ranges[len(r.ranges)-1]; last.To != "" {
+		r.ranges = append(slices.Clone(r.ranges), admin.Range{From: last.To})
+	}
 }
 
 func (n *node) roleOf(id peer.ID) *role {
