@@ -175,18 +175,21 @@ func (s *side) atMost(rate float64) int {
 	return n
 }
 
-// canMove: both can do it, and nothing else is planned for p.
+// canMove: both can do it, and nothing else is planned for p. Whether it is the
+// owner itself a round knows, which may have moved that away.
 func (t *tally) canMove(p peer.ID, from, to *side) bool {
-	if from.Plain || to.Plain || t.busy.has(p) || t.denied.has(p) || from.refused.has(p) || t.stale(p) || !t.canTake(to.entry, p) {
+	if from.Plain || to.Plain || t.busy.has(p) || t.denied.has(p) || from.refused.has(p) || t.stale(p) || !t.wouldTake(to.entry, p) {
 		return false
 	}
 	owners := 0
 	for _, c := range t.copies[p] {
-		if c.Role == admin.RoleOwner && (!c.on.Reachable || c.on.Lost) || c.on == from.entry && c.Filling {
+		switch {
+		case c.Role == admin.RoleOwner && (!c.on.Reachable || c.on.Lost), c.on == from.entry && c.Filling:
 			return false
-		}
-		if t.owns(c) {
+		case t.owns(c):
 			owners++
+		case c.on == to.entry && c.Role == admin.RoleOwner:
+			return false
 		}
 	}
 	return owners <= t.wish(p) && !t.holed(p, min(t.wish(p), owners))

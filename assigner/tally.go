@@ -156,10 +156,15 @@ func (e *entry) candidate() bool {
 }
 
 func (t *tally) canTake(e *entry, p peer.ID) bool {
-	return e.candidate() && !e.refused.has(p) && t.allowed(e, p) &&
+	return t.wouldTake(e, p) &&
 		!slices.ContainsFunc(t.copies[p], func(c placement) bool {
 			return c.on == e && (c.Role == admin.RoleOwner || e.Plain)
 		})
+}
+
+// wouldTake leaves out what it is to p now.
+func (t *tally) wouldTake(e *entry, p peer.ID) bool {
+	return e.candidate() && !e.refused.has(p) && t.allowed(e, p)
 }
 
 // choose returns the indexer that should have p next, or nil.
