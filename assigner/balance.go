@@ -188,8 +188,8 @@ func (t *tally) canMove(p peer.ID, from, to *side) bool {
 			return false
 		case t.owns(c):
 			owners++
-		case c.on == to.entry && c.Role == admin.RoleOwner:
-			return false
+		case c.on == to.entry && (c.Role == admin.RoleOwner || orphaned(c.Held, t.copies[p], placement.counts)):
+			return false // what it gets would not count, as what it has does not
 		}
 	}
 	return owners <= t.wish(p) && !t.holed(p, min(t.wish(p), owners))
