@@ -354,18 +354,24 @@ func TestPlanKeepsItsRules(t *testing.T) {
 			}
 		}
 		// But what the steps made whole drained indexers need not keep, and what
-		// only they had may be stale then.
+		// only they had may be stale then. And where somebody goes on from one that
+		// was released, it may as well have gone on from another that ends there,
+		// which need not be waited for then.
 		after := apply(v, steps)
+		gone := make(map[peer.ID]bool)
 		released := func(steps []Step) {
-			if slices.ContainsFunc(steps, func(s Step) bool { return s.Kind == Release }) {
-				after.Moves = 0 // what was released had a rate
+			for _, s := range steps {
+				if s.Kind == Release {
+					after.Moves = 0 // what was released had a rate
+					gone[s.Publisher] = true
+				}
 			}
 		}
 		released(steps)
 		for range 2 {
 			again := Plan(after)
 			for _, s := range again {
-				if s.Kind != Release || checkStep(after, s) != "" {
+				if s.Kind != Release && !gone[s.Publisher] || checkStep(after, s) != "" {
 					t.Fatalf("%s is followed by %s for\n%+v", text(steps), text(again), v)
 				}
 			}
