@@ -211,14 +211,25 @@ func TestIndexerAnswersAsRecorded(t *testing.T) {
 		return find.NewHandler(fixtureOf(t, e), find.Config{Version: "v0.12.1 2026-08-07-f66194e-dirty"})
 	}
 	noPrivacy := "double-hashed finds are served nowhere here; the text says so"
-	replay(t, exchanges(t, "storetheindex-find"), serve, []departure{
+	replay(t, exchanges(t, "storetheindex-find"), serve, append([]departure{
 		{"*", "GET 200", ":multihash:*", "Cache-Control", "no-store", "a stream is never cached"},
 		{"*", "GET 404", ":metadata:*", "body", "any", noPrivacy},
 		{"*", "GET 404", ":encrypted:*", "body", "any", noPrivacy},
 		{"*", "GET 404", ":metadata:*", "Access-Control-Allow-Origin", "*", noPrivacy},
 		{"*", "GET 404", ":encrypted:*", "Access-Control-Allow-Origin", "*", noPrivacy},
-	})
+	}, batches...))
 }
+
+// batches: the recorded peers redirect a POST to /multihash, we answer it.
+var batches = func() (all []departure) {
+	for header, text := range map[string]string{
+		"status": "404", "body": "no results for query\n", "Access-Control-Allow-Origin": "*", "Cache-Control": "no-store", "Location": "",
+		"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff", "X-Signpost-Batch": "1",
+	} {
+		all = append(all, departure{"*", "POST 307", ":multihash", header, text, "several keys may be asked for at once"})
+	}
+	return all
+}()
 
 // TestFrontendAnswersAsRecorded replays what indexstar was asked.
 func TestFrontendAnswersAsRecorded(t *testing.T) {
@@ -246,7 +257,7 @@ func TestFrontendAnswersAsRecorded(t *testing.T) {
 		preflight   = "an OPTIONS on any path is answered for web pages"
 		plainJSON   = "there is one JSON mode, and it is that of the indexer"
 	)
-	replay(t, recorded, serve, []departure{
+	replay(t, recorded, serve, append([]departure{
 		{"*", "GET *", "*", "Access-Control-Allow-Origin", "*", "web pages may read every answer"},
 		{"*", "GET 200", "*", "Cache-Control", "public, max-age=60", "found answers may be kept a minute"},
 		{"*", "GET 404", "*", "Cache-Control", "public, max-age=5", "content may be announced any moment"},
@@ -266,7 +277,7 @@ func TestFrontendAnswersAsRecorded(t *testing.T) {
 		{"*", "HEAD 405", ":multihash:*", "Allow", "GET, OPTIONS", "GET is allowed"},
 		{translating, "GET 200", "*", "Content-Type", "application/json; charset=utf-8", plainJSON},
 		{translating, "GET 200", "*", "X-Content-Type-Options", "", plainJSON},
-	})
+	}, batches...))
 }
 
 // TestRoutingAnswersAsRecorded replays what indexstar's delegated routing

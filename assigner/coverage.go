@@ -45,9 +45,13 @@ func (p *pool) coverage(now time.Time) PoolCoverage {
 		if f := n.facts; f != nil {
 			m.ID, m.Known, m.Plain = f.id, true, f.plain
 			for _, r := range f.roles {
-				m.Publishers = append(m.Publishers, admin.CoveredPublisher{
-					Publisher: r.Publisher, Role: r.Role, Ranges: r.Ranges, Mark: r.Mark, More: r.Gaps > 0 || r.Pending > 0,
-				})
+				p := admin.CoveredPublisher{
+					Publisher: r.Publisher, Role: r.Role, Ranges: r.Ranges, Mark: r.Mark, Height: r.Height, More: r.Gaps > 0 || r.Pending > 0,
+				}
+				for _, id := range r.LeansOn {
+					p.Lacks = append(p.Lacks, admin.Lack{Indexer: id})
+				}
+				m.Publishers = append(m.Publishers, p)
 			}
 		}
 		c.Members = append(c.Members, m)

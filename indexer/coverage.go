@@ -62,7 +62,7 @@ func (r localRoles) coverage() (admin.Coverage, error) {
 		if r.ix.book.isGone(st.Publisher) {
 			continue // what it published was removed, and is not here again yet
 		}
-		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), More: st.Behind}
+		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), Height: st.Height, More: st.Behind}
 		if n := len(p.Ranges); n > 0 && p.Ranges[n-1].To != "" {
 			p.Mark = p.Ranges[n-1].To // what came since was left out
 		}

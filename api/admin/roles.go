@@ -149,12 +149,14 @@ type CoveredPublisher struct {
 	Publisher peer.ID
 	Role      Role
 	Ranges    []Range
-	// Mark is the newest ad with nothing undone at or below it, in Ranges. Gaps are ads, or
-	// the tops of missing stretches of the chain, that are not held, at most
-	// MaxOfferedAds; More says that there are others.
-	Mark string   `json:",omitempty"`
-	Gaps []string `json:",omitempty"`
-	More bool     `json:",omitzero"`
+	// Mark is the newest ad with nothing undone at or below it, in Ranges; Height
+	// counts the ads of the whole chain up to it. Gaps are ads, or the tops of
+	// missing stretches of the chain, that are not held, at most MaxOfferedAds;
+	// More says that there are others.
+	Mark   string   `json:",omitempty"`
+	Height uint64   `json:",omitzero"`
+	Gaps   []string `json:",omitempty"`
+	More   bool     `json:",omitzero"`
 	// Lacks are ads within Ranges whose content only another indexer has; Also
 	// are ads after Ranges whose content is here, as another indexer lacks them.
 	Lacks []Lack   `json:",omitempty"`

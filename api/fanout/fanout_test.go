@@ -98,7 +98,7 @@ func TestASlowConsumerLosesNothingThatCameInTime(t *testing.T) {
 			a.steps = append(a.steps, fmt.Sprintf("P/%d/x", i))
 		}
 		n := 0
-		for _, err := range New(Config{Backends: []Backend{{"a", a}}}).Find(t.Context(), mh) {
+		for _, err := range New(Config{Backends: []Backend{{"a", a, nil}}}).Find(t.Context(), mh) {
 			if err != nil {
 				break // the end of the backend found the queue full: partial, and says so
 			}
@@ -114,13 +114,13 @@ func TestASlowConsumerLosesNothingThatCameInTime(t *testing.T) {
 func TestACancelledFindSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
+		time.AfterFunc(time.Second/2, cancel)
 		start := time.Now()
 		var got error
-		for _, err := range New(Config{Backends: []Backend{{"a", &actor{steps: []string{"hang"}}}}}).Find(ctx, mh) {
+		for _, err := range New(Config{Backends: []Backend{{"a", &actor{steps: []string{"hang"}}, nil}}}).Find(ctx, mh) {
 			got = err
 		}
-		if !errors.Is(got, context.Canceled) || time.Since(start) != time.Second {
+		if !errors.Is(got, context.Canceled) || time.Since(start) != time.Second/2 {
 			t.Errorf("got %v after %v", got, time.Since(start))
 		}
 	})
@@ -128,7 +128,7 @@ func TestACancelledFindSaysSo(t *testing.T) {
 
 func TestBackendsCanBeReplaced(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	f := New(Config{Backends: []Backend{{"old", &actor{steps: []string{"P/a/x"}}}}, Registerer: registry})
+	f := New(Config{Backends: []Backend{{"old", &actor{steps: []string{"P/a/x"}}, nil}}, Registerer: registry})
 	ask := func() (names []string) {
 		for r, err := range f.Find(t.Context(), mh) {
 			if err != nil {
@@ -141,7 +141,7 @@ func TestBackendsCanBeReplaced(t *testing.T) {
 	if got := ask(); !slices.Equal(got, []string{"P"}) {
 		t.Errorf("got %v", got)
 	}
-	backends := []Backend{{"new", &actor{steps: []string{"Q/a/x"}}}}
+	backends := []Backend{{"new", &actor{steps: []string{"Q/a/x"}}, nil}}
 	f.SetBackends(backends)
 	backends[0].Finder = nil // the caller's slice is the caller's
 	if got := ask(); !slices.Equal(got, []string{"Q"}) {
@@ -163,9 +163,9 @@ func info(name string, at int, lastError string) find.ProviderInfo {
 // TestProvidersAreTheNewestOfEach asks the same backends in every order.
 func TestProvidersAreTheNewestOfEach(t *testing.T) {
 	backends := []Backend{
-		{"a", &actor{infos: []find.ProviderInfo{info("P", 10, ""), info("Q", 30, "z")}}},
-		{"b", &actor{infos: []find.ProviderInfo{info("Q", 30, "a"), info("P", 20, ""), info("R", 0, "")}}},
-		{"c", &actor{infos: []find.ProviderInfo{info("Q", 0, "zzz")}}},
+		{"a", &actor{infos: []find.ProviderInfo{info("P", 10, ""), info("Q", 30, "z")}}, nil},
+		{"b", &actor{infos: []find.ProviderInfo{info("Q", 30, "a"), info("P", 20, ""), info("R", 0, "")}}, nil},
+		{"c", &actor{infos: []find.ProviderInfo{info("Q", 0, "zzz")}}, nil},
 	}
 	want := []find.ProviderInfo{info("P", 20, ""), info("Q", 30, "z"), info("R", 0, "")}
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
@@ -201,14 +201,14 @@ func TestWhatIsKnownOfProviders(t *testing.T) {
 		missing  []string
 		entries  int64
 	}{
-		{"all answer", []Backend{{"a", knows}, {"b", empty}, {"c", knows}}, true, nil, 10},
-		{"no one knows", []Backend{{"a", empty}, {"b", empty}}, false, nil, 0},
-		{"one fails", []Backend{{"a", knows}, {"b", step("fail")}}, true, []string{"b"}, 5},
-		{"one fails, no one knows", []Backend{{"a", empty}, {"b", step("fail")}}, false, []string{"b"}, 0},
-		{"one hangs", []Backend{{"a", step("hang")}, {"b", knows}}, true, []string{"a"}, 5},
-		{"one is stuck", []Backend{{"a", step("stuck")}, {"b", knows}}, true, []string{"a"}, 5},
-		{"one panics", []Backend{{"a", knows}, {"b", step("panic")}}, true, []string{"b"}, 5},
-		{"one is partial itself", []Backend{{"a", partly}}, true, []string{"a/x"}, 5},
+		{"all answer", []Backend{{"a", knows, nil}, {"b", empty, nil}, {"c", knows, nil}}, true, nil, 10},
+		{"no one knows", []Backend{{"a", empty, nil}, {"b", empty, nil}}, false, nil, 0},
+		{"one fails", []Backend{{"a", knows, nil}, {"b", step("fail"), nil}}, true, []string{"b"}, 5},
+		{"one fails, no one knows", []Backend{{"a", empty, nil}, {"b", step("fail"), nil}}, false, []string{"b"}, 0},
+		{"one hangs", []Backend{{"a", step("hang"), nil}, {"b", knows, nil}}, true, []string{"a"}, 5},
+		{"one is stuck", []Backend{{"a", step("stuck"), nil}, {"b", knows, nil}}, true, []string{"a"}, 5},
+		{"one panics", []Backend{{"a", knows, nil}, {"b", step("panic"), nil}}, true, []string{"b"}, 5},
+		{"one is partial itself", []Backend{{"a", partly, nil}}, true, []string{"a/x"}, 5},
 		{"no backend", nil, false, []string{noBackends}, 0},
 	}
 	for _, test := range tests {
@@ -256,7 +256,7 @@ func TestWhatIsKnownOfProviders(t *testing.T) {
 func TestFailuresAreCountedByBackend(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	f := New(Config{
-		Backends:   []Backend{{"a", &actor{steps: []string{"P/a/x"}}}, {"b", &actor{steps: []string{"fail"}}}},
+		Backends:   []Backend{{"a", &actor{steps: []string{"P/a/x"}}, nil}, {"b", &actor{steps: []string{"fail"}}, nil}},
 		Registerer: registry,
 	})
 	for range f.Find(t.Context(), mh) {
@@ -280,7 +280,7 @@ func TestLogSaysOnceThatABackendWentAndCame(t *testing.T) {
 		var out strings.Builder
 		f := New(Config{Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		finds := func(step string, n int) {
-			f.SetBackends([]Backend{{"b", &actor{steps: []string{step}}}})
+			f.SetBackends([]Backend{{"b", &actor{steps: []string{step}}, nil}})
 			for range n {
 				for range f.Find(t.Context(), mh) {
 				}
@@ -326,7 +326,7 @@ func TestFrontendOverHTTP(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = client.Close() })
-		return Backend{name, client}
+		return Backend{name, client, nil}
 	}
 	f := New(Config{Backends: []Backend{backend("a", indexers[0]), backend("b", indexers[1])}})
 	frontend := serve(f, true)

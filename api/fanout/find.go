@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/multiformats/go-multihash"
@@ -46,6 +47,9 @@ func (f *Finder) Find(ctx context.Context, mh multihash.Multihash) iter.Seq2[fin
 				return
 			}
 		}
+		if g.decided() {
+			return
+		}
 		if err := partial(ctx, g.missing()); err != nil {
 			yield(find.ProviderResult{}, err)
 		}
@@ -55,7 +59,8 @@ func (f *Finder) Find(ctx context.Context, mh multihash.Multihash) iter.Seq2[fin
 // gathering is one find under way. It is used by one goroutine.
 type gathering struct {
 	f        *Finder
-	backends []Backend
+	backends []*link
+	coverage *coverage
 	ctx      context.Context // of the backends: ends at the timeout
 	cancel   context.CancelFunc
 	events   chan event
@@ -72,16 +77,17 @@ type end struct {
 
 // gather asks all backends.
 func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering {
-	backends := *f.backends.Load()
+	backends := *f.links.Load()
 	g := &gathering{
 		f:        f,
 		backends: backends,
+		coverage: f.coverage.Load(),
 		events:   make(chan event, queueLen),
 		left:     make(chan struct{}),
 		open:     len(backends),
 		ends:     make([]end, len(backends)),
 	}
-	g.ctx, g.cancel = context.WithTimeout(ctx, f.timeout)
+	g.ctx, g.cancel = context.WithTimeout(ctx, wait(backends, f.timeout))
 	for i := range backends {
 		go g.ask(i, mh)
 	}
@@ -91,8 +97,13 @@ func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering 
 // ask puts the question to one backend. It never blocks once left is closed.
 func (g *gathering) ask(i int, mh multihash.Multihash) {
 	start := time.Now()
-	err := g.pass(i, mh)
-	g.f.observe(g.backends[i].Name, time.Since(start), err)
+	l := g.backends[i]
+	err := l.ask(func() error { return g.pass(i, mh) })
+	took := time.Since(start)
+	if !failed(err) {
+		l.took(took)
+	}
+	g.f.observe(l.Name, took, err)
 	select {
 	case g.events <- event{backend: i, ended: true, err: err}:
 	case <-g.left:
@@ -119,7 +130,8 @@ func (g *gathering) pass(i int, mh multihash.Multihash) (err error) {
 }
 
 // next returns the next result; it is false when all backends have ended or
-// the timeout has passed.
+// the timeout has passed. It waits also for those whose holdings are on others:
+// they may have got something since they said so.
 func (g *gathering) next() (find.ProviderResult, bool) {
 	for g.open > 0 {
 		select {
@@ -165,6 +177,22 @@ func (g *gathering) late() (find.ProviderResult, bool) {
 func (g *gathering) end(e event) {
 	g.open--
 	g.ends[e.backend] = end{done: true, err: e.err}
+}
+
+// decided tells whether all that might be known has been said: those that have
+// not answered hold nothing that others, who have, do not.
+func (g *gathering) decided() bool {
+	if len(g.backends) == 0 {
+		return false
+	}
+	var silent []string
+	for i, e := range g.ends {
+		if !e.done || e.err != nil {
+			silent = append(silent, g.backends[i].Name)
+		}
+	}
+	slices.Sort(silent)
+	return g.coverage.dispensable(silent, time.Now())
 }
 
 // missing names the backends whose results may not all have been passed on.

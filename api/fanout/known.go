@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -56,50 +57,67 @@ func (f *Finder) Stats(ctx context.Context) (find.Stats, error) {
 // or took too long. A backend that gives a value with a *find.PartialError is
 // counted with both.
 func scatter[T any](ctx context.Context, f *Finder, call func(context.Context, find.Finder) (T, error)) (values []T, missing []string) {
-	backends := *f.backends.Load()
-	if len(backends) == 0 {
+	links := *f.links.Load()
+	if len(links) == 0 {
 		return nil, []string{noBackends}
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	type answer struct {
-		backend int
-		value   T
-		err     error
-	}
-	answers := make(chan answer, len(backends)) // no one waits to send
-	for i, b := range backends {
-		go func() {
-			a := answer{backend: i}
-			start := time.Now()
-			a.value, a.err = guarded(ctx, b.Finder, call)
-			f.observe(b.Name, time.Since(start), a.err)
-			answers <- a
-		}()
-	}
-	values = make([]T, len(backends))
-	answered := make([]bool, len(backends))
-	errs := make([]error, len(backends))
-	take := func(a answer) { values[a.backend], errs[a.backend], answered[a.backend] = a.value, a.err, true }
-wait:
-	for range backends {
-		select {
-		case a := <-answers:
-			take(a)
-		case <-ctx.Done():
-			for len(answers) > 0 {
-				take(<-answers)
-			}
-			break wait
+	for i, a := range ask(ctx, f, links, call) {
+		values = append(values, a.value)
+		if a.err != nil {
+			missing = append(missing, missingOf(links[i], a.err)...)
 		}
-	}
-	for i, b := range backends {
-		if answered[i] && errs[i] == nil {
-			continue
-		}
-		missing = append(missing, missingOf(b, errs[i])...)
 	}
 	return values, missing
+}
+
+// answer is what a backend gave.
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// errLate is the error of a backend that has not answered when ctx ended.
+var errLate = fmt.Errorf("%w: no answer in time", find.ErrUnavailable)
+
+// ask calls each backend at once and waits for them until ctx ends.
+func ask[T any](ctx context.Context, f *Finder, links []*link, call func(context.Context, find.Finder) (T, error)) []answer[T] {
+	type from struct {
+		backend int
+		answer[T]
+	}
+	came := make(chan from, len(links)) // no one waits to send
+	for i, l := range links {
+		go func() {
+			a := from{backend: i}
+			start := time.Now()
+			a.err = l.ask(func() (err error) {
+				a.value, err = guarded(ctx, l.Finder, call)
+				return err
+			})
+			f.observe(l.Name, time.Since(start), a.err)
+			came <- a
+		}()
+	}
+	answers := make([]answer[T], len(links))
+	for i := range answers {
+		answers[i].err = errLate
+	}
+	for range links {
+		select {
+		case a := <-came:
+			answers[a.backend] = a.answer
+			continue
+		case <-ctx.Done():
+		}
+		for len(came) > 0 {
+			a := <-came
+			answers[a.backend] = a.answer
+		}
+		break
+	}
+	return answers
 }
 
 // guarded calls one backend and makes an error of its panic. The value that

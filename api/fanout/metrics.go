@@ -12,6 +12,7 @@ type metrics struct {
 	backends prometheus.Gauge
 	seconds  *prometheus.HistogramVec
 	failures *prometheus.CounterVec
+	open     *prometheus.GaugeVec
 }
 
 // newMetrics registers with reg, which may be nil.
@@ -31,7 +32,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "signpost_fanout_backend_failures_total",
 			Help: "Answers a backend did not give or not in time.",
 		}, []string{"backend"}),
+		open: auto.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "signpost_fanout_backend_open",
+			Help: "1 while a backend that failed is asked once a second only.",
+		}, []string{"backend"}),
 	}
+}
+
+// tripped notes that a backend is not asked for now, or is again.
+func (m *metrics) tripped(backend string, open bool) {
+	v := 0.0
+	if open {
+		v = 1
+	}
+	m.open.WithLabelValues(backend).Set(v)
 }
 
 // observe counts one answer of a backend.
@@ -46,4 +60,5 @@ func (m *metrics) observe(backend string, elapsed time.Duration, failed bool) {
 func (m *metrics) forget(backend string) {
 	m.seconds.DeleteLabelValues(backend)
 	m.failures.DeleteLabelValues(backend)
+	m.open.DeleteLabelValues(backend)
 }

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multihash"
@@ -36,8 +37,9 @@ const (
 //
 // A 404 is taken at its word: nothing is known.
 type Client struct {
-	base *url.URL
-	http *http.Client
+	base   *url.URL
+	http   *http.Client
+	single atomic.Bool // the server knows no batches
 }
 
 var _ Finder = (*Client)(nil)

@@ -14,7 +14,8 @@ import (
 	"github.com/signpost-index/signpost/api"
 )
 
-// maxRequestBody bounds what comes with a request; nothing here reads it.
+// maxRequestBody bounds what comes with a request that is no batch; nothing
+// here reads it.
 const maxRequestBody = 8 << 10
 
 // HeaderPartial is the header, or in a stream the trailer, that names the
@@ -49,7 +50,7 @@ type handler struct {
 	metrics *metrics
 }
 
-// NewHandler serves the find API over f: /cid/, /multihash/, /providers,
+// NewHandler serves the find API over f: /cid/, /multihash/, batches, /providers,
 // /stats, /health and a front page. Everything else is 404.
 func NewHandler(f Finder, cfg Config) http.Handler {
 	h := &handler{finder: f, cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer)}
@@ -58,8 +59,13 @@ func NewHandler(f Finder, cfg Config) http.Handler {
 	}
 	mux := http.NewServeMux()
 	route := func(pattern, endpoint string, serve http.HandlerFunc) {
+		mux.Handle(pattern, http.MaxBytesHandler(h.metrics.measured(endpoint, serve), maxRequestBody))
+	}
+	batch := func(pattern, endpoint string, serve http.HandlerFunc) {
 		mux.Handle(pattern, h.metrics.measured(endpoint, serve))
 	}
+	batch("POST /multihash", "multihash-batch", h.serveMultihashBatch)
+	batch("POST /cid", "cid-batch", h.serveCIDBatch)
 	route("/cid/", "cid", h.serveCID)
 	route("/multihash/", "multihash", h.serveMultihash)
 	route("/providers", "providers", h.serveProviders)
@@ -69,7 +75,7 @@ func NewHandler(f Finder, cfg Config) http.Handler {
 	route("/encrypted/", "encrypted", h.serveNoPrivacy)
 	route("/metadata/", "metadata", h.serveNoPrivacy)
 	route("/", "other", h.serveRest)
-	return http.MaxBytesHandler(mux, maxRequestBody)
+	return mux
 }
 
 // serveCID answers GET /cid/{cid}; only the multihash of the CID counts.

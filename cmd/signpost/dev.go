@@ -15,7 +15,6 @@ import (
 	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/api/fanout"
-	"github.com/signpost-index/signpost/api/find"
 	"github.com/signpost-index/signpost/assigner"
 	"github.com/signpost-index/signpost/indexer"
 )
@@ -173,12 +172,9 @@ func (p *devPool) openIndexer(n int) error {
 	r := readyIndexer(ix, cfg)
 	p.ready.Indexers = append(p.ready.Indexers, r)
 	p.members = append(p.members, admin.PoolMember{Find: r.Find, Ingest: r.Ingest, Admin: r.Admin})
-	client, err := find.NewClient(r.Find, api.NewHTTPClient())
-	if err != nil {
-		return err
-	}
-	p.backends = append(p.backends, fanout.Backend{Name: r.Find, Finder: client})
-	return nil
+	b, err := backendAt(r.Find, api.NewHTTPClient())
+	p.backends = append(p.backends, b)
+	return err
 }
 
 func (p *devPool) openAssigner() error {
@@ -231,7 +227,7 @@ func (p *devPool) openFrontend() error {
 		return err
 	}
 	fe := newFrontend(p.backends, p.log, nil)
-	p.tasks = append(p.tasks, fe.serve(ln))
+	p.tasks = append(p.tasks, fe.serve(ln), func(ctx context.Context) error { return fe.finder.FollowHoldings(ctx, nil) })
 	p.ready.Frontend = &readyLine{Ready: true, ID: fe.id, HTTP: baseURL(ln)}
 	return nil
 }

@@ -34,12 +34,13 @@ func findCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "find",
 		Usage:     "ask who provides a CID or multihash, and fetch it",
-		ArgsUsage: "CID",
+		ArgsUsage: "CID...",
 		Description: "Example:\n" +
 			"  signpost find bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy\n" +
 			"  signpost find bafy... --json\n" +
 			"  signpost find bafy... --fetch --output block.bin\n\n" +
-			"A multihash in base58 or hex does as well. Exit code 1 if nobody provides it.",
+			"A multihash in base58 or hex does as well. Several, up to 1000, are asked about in one request.\n" +
+			"Exit code 1 if nobody provides it, or any of them, or if that is not decided.",
 		OnUsageError: usageError,
 		Flags: []cli.Flag{
 			stringFlag(flagFind, defaultFindURL, "`URL` of a frontend or indexer to ask"),
@@ -52,8 +53,11 @@ func findCommand() *cli.Command {
 }
 
 func runFind(c *cli.Context) error {
-	if c.NArg() != 1 {
-		return misused("find takes one CID or multihash, got %d; see signpost find --help", c.NArg())
+	if c.NArg() == 0 || c.NArg() > find.MaxBatch {
+		return misused("find takes 1 to %d CIDs or multihashes, got %d; see signpost find --help", find.MaxBatch, c.NArg())
+	}
+	if c.NArg() > 1 {
+		return runFindBatch(c)
 	}
 	if c.String(flagOutput) != "" && !c.Bool(flagFetch) {
 		return misused("--%s goes with --%s", flagOutput, flagFetch)

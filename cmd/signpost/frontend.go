@@ -23,17 +23,23 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/api/fanout"
 	"github.com/signpost-index/signpost/api/find"
 	"github.com/signpost-index/signpost/api/routing"
+	"github.com/signpost-index/signpost/assigner"
 )
 
 const (
 	flagAssigner = "assigner"
 	// poolRefresh is how often a frontend asks the assigner for the pool.
 	poolRefresh = 10 * time.Second
-	// maxPoolBytes bounds the assigner's answer.
-	maxPoolBytes = 16 << 20
+	poolPath    = "/signpost/v1/pool"
+	// holdingsWithin is how long the assigner may take to say what indexers hold.
+	holdingsWithin = 2 * time.Second
+	// Bounds of the assigner's answers.
+	maxPoolBytes     = 16 << 20
+	maxHoldingsBytes = 1 << 30
 )
 
 func frontendCommand() *cli.Command {
@@ -89,7 +95,7 @@ func runFrontend(c *cli.Context) error {
 	fe := newFrontend(pool.backends(), log, reg)
 	pool.apply = fe.finder.SetBackends
 	ready := readyLine{ID: fe.id, HTTP: baseURL(ln)}
-	tasks := []task{fe.serve(ln), pool.follow}
+	tasks := []task{fe.serve(ln), pool.follow, func(ctx context.Context) error { return fe.finder.FollowHoldings(ctx, pool.holdings) }}
 	if metricsLn != nil {
 		ready.Metrics = baseURL(metricsLn)
 		tasks = append(tasks, func(ctx context.Context) error {
@@ -173,25 +179,12 @@ func (p *frontendPool) readFile() error {
 func (p *frontendPool) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, poolRefresh)
 	defer cancel()
-	u := strings.TrimRight(p.c.String(flagAssigner), "/") + "/signpost/v1/pool"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := p.hc.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", u, resp.Status)
-	}
 	var answer struct{ Members []struct{ Find string } }
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPoolBytes)).Decode(&answer); err != nil {
-		return fmt.Errorf("%s: %w", u, err)
+	if _, err := p.get(ctx, poolPath, maxPoolBytes, &answer); err != nil {
+		return err
 	}
 	if len(answer.Members) == 0 {
-		return fmt.Errorf("%s: the pool is empty", u)
+		return fmt.Errorf("%s%s: the pool is empty", strings.TrimRight(p.c.String(flagAssigner), "/"), poolPath)
 	}
 	p.asked = nil
 	for _, m := range answer.Members {
@@ -209,15 +202,77 @@ func (p *frontendPool) backends() []fanout.Backend {
 	}
 	var out []fanout.Backend
 	for _, u := range urls {
-		client, err := find.NewClient(u, p.hc)
+		b, err := backendAt(u, p.hc)
 		if err != nil {
 			p.log.Error("backend left out", "backend", u, "err", err)
 			continue
 		}
-		out = append(out, fanout.Backend{Name: u, Finder: client})
+		out = append(out, b)
 	}
 	p.now = urls
 	return out
+}
+
+// backendAt is an indexer by its find URL.
+func backendAt(u string, hc *http.Client) (fanout.Backend, error) {
+	client, err := find.NewClient(u, hc)
+	if err != nil {
+		return fanout.Backend{}, err
+	}
+	teller, err := admin.NewClient(u, hc, "")
+	return fanout.Backend{Name: u, Finder: client, Teller: teller}, err
+}
+
+// holdings is what the assigner says of what indexers hold: nothing if there is
+// none, or it does not answer. When it looked at them is told by its clock.
+func (p *frontendPool) holdings(ctx context.Context) []fanout.Holdings {
+	if p.c.String(flagAssigner) == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, holdingsWithin)
+	defer cancel()
+	var c assigner.PoolCoverage
+	asked := time.Now()
+	its, err := p.get(ctx, admin.CoveragePath, maxHoldingsBytes, &c)
+	if err != nil {
+		p.log.Debug("assigner did not tell what indexers hold", "err", err)
+		return nil
+	}
+	var out []fanout.Holdings
+	for _, m := range c.Members {
+		if m.Known && !m.Plain && !m.AsOf.IsZero() {
+			age := max(its.Add(time.Second).Sub(m.AsOf), 0) // its clock, cut to seconds
+			out = append(out, fanout.Holdings{
+				Backend: strings.TrimRight(m.Find, "/"), AsOf: asked.Add(-age), Rough: true,
+				Coverage: admin.Coverage{ID: m.ID, Publishers: m.Publishers},
+			})
+		}
+	}
+	return out
+}
+
+// get reads an answer of the assigner, and the time by its clock.
+func (p *frontendPool) get(ctx context.Context, path string, limit int64, v any) (date time.Time, err error) {
+	u := strings.TrimRight(p.c.String(flagAssigner), "/") + path
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return date, err
+	}
+	resp, err := p.hc.Do(req)
+	if err != nil {
+		return date, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return date, fmt.Errorf("%s: %s", u, resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, limit)).Decode(v); err != nil {
+		return date, fmt.Errorf("%s: %w", u, err)
+	}
+	if date, err = http.ParseTime(resp.Header.Get("Date")); err != nil {
+		date = time.Now()
+	}
+	return date, nil
 }
 
 // follow re-reads the pool file at SIGHUP and asks the assigner again and

@@ -1,0 +1,117 @@
+package fanout
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/signpost-index/signpost/api/admin"
+)
+
+// holds makes what a backend holds of words "p[from..to]@height"; without a
+// height it is a holder. Ranges of one publisher follow each other.
+func holds(backend string, at time.Time, words string) Holdings {
+	h := Holdings{Backend: backend, AsOf: at, Coverage: admin.Coverage{ID: peer.ID(backend)}}
+	for w := range strings.FieldsSeq(words) {
+		publisher, rest, _ := strings.Cut(w, "[")
+		p := admin.CoveredPublisher{Publisher: peer.ID(publisher), Role: admin.RoleHolder}
+		spans, height, owner := strings.Cut(rest, "@")
+		if owner {
+			p.Role, p.Height = admin.RoleOwner, uint64(height[0]-'0')
+		}
+		for span := range strings.SplitSeq(strings.TrimSuffix(spans, "]"), "][") {
+			from, to, _ := strings.Cut(span, "..")
+			p.Ranges = append(p.Ranges, admin.Range{From: from, To: to})
+		}
+		h.Coverage.Publishers = append(h.Coverage.Publishers, p)
+	}
+	return h
+}
+
+// TestWhoseSilenceAnAnswerCanDoWithout: only theirs all of whose holdings are on
+// others that answered.
+func TestWhoseSilenceAnAnswerCanDoWithout(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		what    string
+		a, b, c string
+		change  func(a, b *admin.CoveredPublisher)
+		want    map[string]bool // silent backends, by words
+	}{
+		{what: "two copies", a: "p[..]@5", b: "p[..]@5", want: map[string]bool{"a": true, "b": true, "a b": false, "c": true}},
+		{what: "one copy", a: "p[..]@5", want: map[string]bool{"a": false, "b": true, "b c": true}},
+		{what: "the other is behind", a: "p[..]@5", b: "p[..]@4", want: map[string]bool{"a": false, "b": true}},
+		{what: "handed off", a: "p[..x]", b: "p[x..]@5", want: map[string]bool{"a": false, "b": false}},
+		{what: "one has all, the others a part each", a: "p[..x]", b: "p[x..]@5", c: "p[..]@5", want: map[string]bool{"a": true, "b": true, "c": true, "a b": true, "a c": false}},
+		{what: "handed off and back", a: "p[..x][y..]@5", b: "p[x..y]", c: "p[..]@5", want: map[string]bool{"a": true, "b": true, "a b": true, "c": true, "b c": false}},
+		{what: "another publisher", a: "p[..]@5 q[..]@1", b: "p[..]@5", want: map[string]bool{"a": false, "b": true}},
+		{what: "nobody takes what is new", a: "p[..x]", b: "p[..x]", want: map[string]bool{"a": true, "a b": false}},
+		{what: "it has ads above its mark", a: "p[..]@5", b: "p[..]@5",
+			change: func(a, _ *admin.CoveredPublisher) { a.Gaps = []string{"g"} }, want: map[string]bool{"a": false, "b": true}},
+		{what: "what the other lacks it has", a: "p[..]@5", b: "p[..]@5",
+			change: func(_, b *admin.CoveredPublisher) { b.Lacks = []admin.Lack{{Indexer: "a"}} }, want: map[string]bool{"a": false, "b": true}},
+		{what: "nothing", want: map[string]bool{"a b c": true}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			all := []Holdings{holds("a", now, c.a), holds("b", now, c.b), holds("c", now, c.c)}
+			if c.change != nil {
+				c.change(&all[0].Coverage.Publishers[0], &all[1].Coverage.Publishers[0])
+			}
+			cov := newCoverage(all)
+			for words, want := range c.want {
+				for range 2 { // decided, and remembered
+					if got := cov.dispensable(strings.Fields(words), now); got != want {
+						t.Errorf("without %s: %v, want %v", words, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestOldHoldingsStandForNobody: after ten seconds without news of a backend it
+// has to answer itself; so has one that never said what it holds.
+func TestOldHoldingsStandForNobody(t *testing.T) {
+	now := time.Now()
+	cov := newCoverage([]Holdings{holds("a", now, "p[..]@5"), holds("b", now, "p[..]@5")})
+	for _, c := range []struct {
+		silent string
+		at     time.Duration
+		want   bool
+	}{{"a", ConfirmedFor, true}, {"a", ConfirmedFor + 1, false}, {"foreign", 0, false}} {
+		if got := cov.dispensable([]string{c.silent}, now.Add(c.at)); got != c.want {
+			t.Errorf("%s after %s: %v", c.silent, c.at, got)
+		}
+	}
+	if (*coverage)(nil).dispensable([]string{"a"}, now) {
+		t.Error("nothing is known, and somebody can be done without")
+	}
+}
+
+// TestAnswerIsWholeWithoutWhatOthersHold: one that hangs is waited for, as it may
+// hold something since it was asked what; but its silence makes nothing partial.
+func TestAnswerIsWholeWithoutWhatOthersHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backends, ds := dials("a", "b", "c")
+		f := New(Config{Backends: backends})
+		f.SetHoldings([]Holdings{holds("a", time.Now(), "p[..]@5"), holds("b", time.Now(), "p[..]@5"), holds("c", time.Now(), "q[..]@5")})
+		ds[0].set("hang")
+		for n := range 20 {
+			if took, missing := oneFind(t, f); len(missing) > 0 || n > tripAfter && took != time.Millisecond {
+				t.Fatalf("%s, %v; want 1 ms, complete", took, missing)
+			}
+		}
+		ds[1].set("fail")
+		if _, missing := oneFind(t, f); strings.Join(missing, " ") != "a b" {
+			t.Errorf("missing %v, want a and b", missing)
+		}
+		ds[1].set("wait 1ms")
+		time.Sleep(ConfirmedFor)
+		if _, missing := oneFind(t, f); strings.Join(missing, " ") != "a" {
+			t.Errorf("missing %v, want a: nobody says any more what it holds", missing)
+		}
+	})
+}

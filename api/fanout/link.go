@@ -1,0 +1,108 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/signpost-index/signpost/api/find"
+)
+
+// link is a backend and how it has been lately. It outlives a change of the
+// pool that leaves its name in.
+type link struct {
+	Backend
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	pace    atomic.Uint64 // float64: seconds an answer takes, fading mean; 0: not known
+}
+
+// A backend that fails is not asked for a while; then one question tries it.
+// Meanwhile answers lack it at once instead of after a time-out.
+const (
+	tripAfter   = 5   // failures in a row
+	tripShare   = 0.5 // of what was asked in tripLately, if that was
+	tripLeast   = 20  // so much at least
+	tripLately  = 10 * time.Second
+	retryFailed = time.Second
+)
+
+// errOpen is why a backend was not asked.
+var errOpen = errors.New("it failed lately, and is tried once a second")
+
+func newLink(b Backend, trips func(name string, open bool)) *link {
+	return &link{Backend: b, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: b.Name, MaxRequests: 1, Interval: tripLately, BucketPeriod: time.Second, Timeout: retryFailed,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.ConsecutiveFailures >= tripAfter ||
+				c.Requests >= tripLeast && float64(c.TotalFailures) >= tripShare*float64(c.Requests)
+		},
+		OnStateChange: func(name string, _, to gobreaker.State) { trips(name, to == gobreaker.StateOpen) },
+		IsSuccessful:  func(err error) bool { return !failed(err) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
+	})}
+}
+
+// failed tells whether an error is the backend's. One that is a fan-out itself
+// and misses others has answered.
+func failed(err error) bool {
+	var partial *find.PartialError
+	return err != nil && !errors.As(err, &partial)
+}
+
+// ask has do ask the backend, unless it is not to be asked now.
+func (l *link) ask(do func() error) error {
+	done, err := l.breaker.Allow()
+	if err != nil {
+		return errOpen
+	}
+	err = do()
+	done(err)
+	return err
+}
+
+// paceWeight is what one answer counts in the mean.
+const paceWeight = 1.0 / 16
+
+func (l *link) took(d time.Duration) {
+	for {
+		old := l.pace.Load()
+		mean := math.Float64frombits(old)
+		if mean == 0 {
+			mean = d.Seconds()
+		}
+		mean += paceWeight * (d.Seconds() - mean)
+		if l.pace.CompareAndSwap(old, math.Float64bits(mean)) {
+			return
+		}
+	}
+}
+
+// How long an answer waits for a backend: many times what backends take, the
+// median of them, so that one that is slow holds up nobody, and a pool that is
+// slow as a whole is waited for.
+const (
+	patience      = 32
+	leastPatience = 200 * time.Millisecond
+	firstPatience = time.Second // nothing is known yet
+)
+
+// wait is how long to wait for each of links, at most limit.
+func wait(links []*link, limit time.Duration) time.Duration {
+	var paces []float64
+	for _, l := range links {
+		if p := math.Float64frombits(l.pace.Load()); p > 0 {
+			paces = append(paces, p)
+		}
+	}
+	if len(paces) == 0 {
+		return min(firstPatience, limit)
+	}
+	slices.Sort(paces)
+	median := time.Duration(paces[(len(paces)-1)/2] * float64(time.Second))
+	return min(max(patience*median, leastPatience), limit)
+}
