@@ -299,6 +299,7 @@ func TestRoutingAnswersAsRecorded(t *testing.T) {
 		badCID    = "a CID that is none is the client's mistake"
 		noCID     = "as the specification has it"
 		unserved  = "errors say what is served, to web pages too"
+		peers     = "where a provider is the index knows"
 	)
 	replay(t, exchanges(t, "indexstar-delegated-routing"), serve, []departure{
 		{"*", "GET 200", providers, "Cache-Control", "public, max-age=60", "found answers may be kept a minute"},
@@ -320,6 +321,10 @@ func TestRoutingAnswersAsRecorded(t *testing.T) {
 		{"*", "GET 405", ":routing:v1:providers", "Allow", "", noCID},
 		{"*", "*", ":routing:v1:providers", "Vary", "Accept", "on all answers"},
 		{"*", "PUT 501", ":routing:v1:providers", "body", "any", unserved},
+		{"*", "GET 404", ":routing:v1:peers:*", "status", "200", peers},
+		{"*", "GET 404", ":routing:v1:peers:*", "Cache-Control", "public, max-age=5", peers},
+		{"*", "GET 404", ":routing:v1:peers:*", "Content-Type", "application/json; charset=utf-8", peers},
+		{"*", "GET 404", ":routing:v1:peers:*", "Vary", "Accept", peers},
 		{"*", "GET 404", ":routing:v1:*", "body", "any", unserved},
 		{"*", "GET 404", ":routing:v1:*", "Access-Control-Allow-Origin", "*", unserved},
 		{"*", "GET 404", ":routing:v1:*", "Access-Control-Allow-Methods", "GET, OPTIONS", unserved},

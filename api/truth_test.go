@@ -131,7 +131,7 @@ func frontend(t *testing.T, a find.Finder, other http.HandlerFunc, held bool) *h
 		p := admin.CoveredPublisher{Publisher: "p", Role: admin.RoleOwner, Ranges: []admin.Range{{}}, Height: 5}
 		var all []fanout.Holdings
 		for _, name := range []string{"a", "b"} {
-			all = append(all, fanout.Holdings{Backend: name, AsOf: time.Now(), Coverage: admin.Coverage{Publishers: []admin.CoveredPublisher{p}}})
+			all = append(all, fanout.Holdings{Backend: name, AsOf: time.Now(), Coverage: admin.Coverage{Frozen: true, Publishers: []admin.CoveredPublisher{p}}})
 		}
 		f.SetHoldings(all)
 	}

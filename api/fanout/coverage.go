@@ -12,8 +12,9 @@ import (
 	"github.com/signpost-index/signpost/api/admin"
 )
 
-// ConfirmedFor is how long what a backend said that it holds may stand for its
-// own answer.
+// ConfirmedFor is how long what a frozen backend said that it holds may stand for
+// its own answer. What another one said never does: it may have got something
+// since, and a miss must not be told of what was found a moment ago.
 const ConfirmedFor = 10 * time.Second
 
 // maxDecided bounds what is remembered until holdings are told again.
@@ -33,7 +34,7 @@ type Holdings struct {
 // chain they are known to hold is on others that answered. It is safe for
 // concurrent use.
 type coverage struct {
-	asOf map[string]time.Time
+	asOf map[string]time.Time // of frozen backends
 	by   map[peer.ID][]holding
 	on   map[string][]peer.ID // publishers by backend
 
@@ -55,7 +56,9 @@ func newCoverage(all []Holdings) *coverage {
 		decided: make(map[string]bool),
 	}
 	for _, h := range all {
-		c.asOf[h.Backend] = h.AsOf
+		if h.Coverage.Frozen {
+			c.asOf[h.Backend] = h.AsOf
+		}
 		for _, p := range h.Coverage.Publishers {
 			c.by[p.Publisher] = append(c.by[p.Publisher], holding{h.Backend, h.Coverage.ID, h.Rough, p})
 			c.on[h.Backend] = append(c.on[h.Backend], p.Publisher)
@@ -65,7 +68,8 @@ func newCoverage(all []Holdings) *coverage {
 }
 
 // dispensable tells whether the answer of the silent backends, sorted, is not
-// needed. One whose holdings nobody confirmed lately is always needed.
+// needed. One that is not frozen, or whose holdings nobody confirmed lately, is
+// always needed.
 func (c *coverage) dispensable(silent []string, now time.Time) bool {
 	if c == nil || len(silent) == 0 {
 		return len(silent) == 0
@@ -172,5 +176,13 @@ func leads(some []holding, from, to string, height uint64) bool {
 // backend whose holdings are on others are complete from then on.
 func (f *Finder) SetHoldings(all []Holdings) {
 	all = slices.SortedFunc(slices.Values(all), func(a, b Holdings) int { return cmp.Compare(a.Backend, b.Backend) })
-	f.coverage.Store(newCoverage(all))
+	c := newCoverage(all)
+	f.coverage.Store(c)
+	spare := 0
+	for _, h := range all {
+		if c.dispensable([]string{h.Backend}, time.Now()) {
+			spare++
+		}
+	}
+	f.metrics.spare.Set(float64(spare))
 }

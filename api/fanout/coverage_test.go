@@ -11,10 +11,10 @@ import (
 	"github.com/signpost-index/signpost/api/admin"
 )
 
-// holds makes what a backend holds of words "p[from..to]@height"; without a
+// holds makes what a frozen backend holds of words "p[from..to]@height"; without a
 // height it is a holder. Ranges of one publisher follow each other.
 func holds(backend string, at time.Time, words string) Holdings {
-	h := Holdings{Backend: backend, AsOf: at, Coverage: admin.Coverage{ID: peer.ID(backend)}}
+	h := Holdings{Backend: backend, AsOf: at, Coverage: admin.Coverage{ID: peer.ID(backend), Frozen: true}}
 	for w := range strings.FieldsSeq(words) {
 		publisher, rest, _ := strings.Cut(w, "[")
 		p := admin.CoveredPublisher{Publisher: peer.ID(publisher), Role: admin.RoleHolder}
@@ -73,7 +73,8 @@ func TestWhoseSilenceAnAnswerCanDoWithout(t *testing.T) {
 }
 
 // TestOldHoldingsStandForNobody: after ten seconds without news of a backend it
-// has to answer itself; so has one that never said what it holds.
+// has to answer itself; so has one that never said what it holds, and one that
+// is not frozen.
 func TestOldHoldingsStandForNobody(t *testing.T) {
 	now := time.Now()
 	cov := newCoverage([]Holdings{holds("a", now, "p[..]@5"), holds("b", now, "p[..]@5")})
@@ -85,6 +86,11 @@ func TestOldHoldingsStandForNobody(t *testing.T) {
 		if got := cov.dispensable([]string{c.silent}, now.Add(c.at)); got != c.want {
 			t.Errorf("%s after %s: %v", c.silent, c.at, got)
 		}
+	}
+	active := holds("a", now, "p[..]@5")
+	active.Coverage.Frozen = false
+	if newCoverage([]Holdings{active, holds("b", now, "p[..]@5")}).dispensable([]string{"a"}, now) {
+		t.Error("one that takes new content is not needed")
 	}
 	if (*coverage)(nil).dispensable([]string{"a"}, now) {
 		t.Error("nothing is known, and somebody can be done without")

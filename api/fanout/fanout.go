@@ -14,8 +14,8 @@
 //     and none says "not found" while someone who might know has not spoken.
 //     One that fails again and again is asked once a second, and answers lack
 //     it at once meanwhile.
-//   - An answer is not partial for want of a backend all of whose holdings are on
-//     others that answered (SetHoldings).
+//   - An answer is not partial for want of a frozen backend all of whose holdings
+//     are on others that answered (SetHoldings).
 //   - The answer as a set does not depend on the order in which backends
 //     answer, on how results are spread over them, or on repetition. As a
 //     sequence it is in the order of arrival, without exact repetitions;
@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,6 +112,7 @@ func (f *Finder) SetBackends(backends []Backend) {
 		if i := slices.IndexFunc(before, func(l *link) bool { return l.Name == b.Name }); i >= 0 {
 			l.breaker = before[i].breaker
 			l.pace.Store(before[i].pace.Load())
+			l.heard.Store(before[i].heard.Load())
 		}
 		links = append(links, l)
 	}
@@ -123,6 +125,32 @@ func (f *Finder) SetBackends(backends []Backend) {
 	f.states.forget(keep)
 	f.metrics.backends.Set(float64(len(backends)))
 }
+
+// Ready tells whether more than half of the backends answered something within the
+// last 15 s, and if not, which did not. FollowHoldings asks them.
+func (f *Finder) Ready() (ready bool, text string) {
+	links := *f.links.Load()
+	if len(links) == 0 {
+		return false, "there are no indexers to ask"
+	}
+	var silent []string
+	for _, l := range links {
+		if !l.isUp() {
+			silent = append(silent, l.Name)
+		}
+	}
+	if 2*len(silent) < len(links) {
+		return true, ""
+	}
+	more := ""
+	if n := len(silent) - maxNamed; n > 0 {
+		silent, more = silent[:maxNamed], fmt.Sprintf(" and %d others", n)
+	}
+	return false, "no answer from " + strings.Join(silent, ", ") + more
+}
+
+// maxNamed is how many silent backends are named.
+const maxNamed = 10
 
 // observe counts one answer of a backend. One that was cancelled because the
 // client left, or that was not asked for, says nothing about the backend.

@@ -18,7 +18,7 @@ const (
 	holdingsEvery  = 3 * time.Second
 	holdingsWithin = 2 * time.Second
 	holdingsAtOnce = 32
-	noHoldingsFor  = time.Minute
+	noHoldingsFor  = 10 * time.Second
 )
 
 // Teller tells what a backend holds: an admin.Client of its find listener.
@@ -90,6 +90,9 @@ func (f *Finder) askHoldings(ctx context.Context, last map[string]told) map[stri
 		g.Go(func() error {
 			start := time.Now()
 			c, err := l.Teller.Coverage(ctx)
+			if err == nil || errors.Is(err, admin.ErrNotSupported) {
+				l.hear()
+			}
 			after := before
 			switch {
 			case err == nil:

@@ -18,7 +18,21 @@ import (
 type link struct {
 	Backend
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-	pace    atomic.Uint64 // float64: seconds an answer takes, fading mean; 0: not known
+	pace    atomic.Uint64             // float64: seconds an answer takes, fading mean; 0: not known
+	heard   atomic.Pointer[time.Time] // when it last answered anything
+}
+
+// heardFor is how long an answer shows that a backend is up.
+const heardFor = 15 * time.Second
+
+func (l *link) hear() {
+	now := time.Now()
+	l.heard.Store(&now)
+}
+
+func (l *link) isUp() bool {
+	at := l.heard.Load()
+	return at != nil && time.Since(*at) <= heardFor
 }
 
 // A backend that fails is not asked for a while; then one question tries it.
@@ -62,6 +76,9 @@ func (l *link) ask(do func() error) error {
 	}
 	err = do()
 	done(err)
+	if !failed(err) {
+		l.hear()
+	}
 	return err
 }
 

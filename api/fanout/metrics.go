@@ -13,6 +13,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	failures *prometheus.CounterVec
 	open     *prometheus.GaugeVec
+	spare    prometheus.Gauge
 }
 
 // newMetrics registers with reg, which may be nil.
@@ -32,6 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "signpost_fanout_backend_failures_total",
 			Help: "Answers a backend did not give or not in time.",
 		}, []string{"backend"}),
+		spare: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "signpost_fanout_spare_backends",
+			Help: "Frozen backends any one of which may be silent without making answers partial: all it said that it holds is on others.",
+		}),
 		open: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "signpost_fanout_backend_open",
 			Help: "1 while a backend that failed is asked once a second only.",

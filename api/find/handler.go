@@ -44,6 +44,7 @@ type Config struct {
 
 // handler serves one Finder. It holds no state of requests.
 type handler struct {
+	size    sizes
 	finder  Finder
 	cfg     Config
 	log     *slog.Logger

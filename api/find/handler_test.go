@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -338,6 +340,59 @@ func TestHealthSaysWhyNot(t *testing.T) {
 				t.Errorf("got %d %q %v", resp.StatusCode, body, resp.Header)
 			}
 		})
+	}
+}
+
+// TestFrontPageAnswersPeople: without scripts, nothing of strangers is taken for
+// markup, and nothing is said to be nowhere that is not decided.
+func TestFrontPageAnswersPeople(t *testing.T) {
+	found := []ProviderResult{result("a", bitswap, provider), result("b", bitswap, provider)}
+	const key = "bafkreick5v2e7bfmkaau7vqpxq2wknsj3vmgaiz5sit22heoekeguth7qa"
+	info := []ProviderInfo{{AddrInfo: provider, LastAdvertisementTime: time.Now().Add(-time.Hour)}}
+	for _, c := range []struct {
+		name, query string
+		finder      static
+		status      int
+		want        []string
+	}{
+		{"found", key, static{results: found, infos: info, stats: Stats{EntriesEstimate: 12345}}, 200,
+			[]string{"2 results from 1 provider", provider.ID.String(), provider.Addrs[0].String(), "transport-bitswap", "12,345 entries of 1 provider", "1 hour ago"}},
+		{"by multihash", exampleMultihash, static{results: found}, 200, []string{"2 results"}},
+		{"nowhere", key, static{}, 404, []string{"Nobody provides it"}},
+		{"in part", key, static{results: found, err: missingB}, 200, []string{"This may not be all: no answer from b, c"}},
+		{"undecided", key, static{err: missingB}, 503, []string{"not decided: no answer from b, c"}},
+		{"broken", key, static{err: errBroken}, 500, []string{"This node failed"}},
+		{"nonsense", `"><script>alert(1)</script>`, static{}, 400, []string{"neither a CID", "&#34;&gt;&lt;script&gt;"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			srv := httptest.NewServer(NewHandler(&c.finder, Config{Frontend: true}))
+			defer srv.Close()
+			resp, body := get(t, srv, "/?q="+url.QueryEscape(c.query), "text/html")
+			if resp.StatusCode != c.status || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+				t.Errorf("%d %v", resp.StatusCode, resp.Header)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(body, want) {
+					t.Errorf("no %q in %s", want, body)
+				}
+			}
+			if strings.Contains(body, "<script") {
+				t.Error("it has a script")
+			}
+		})
+	}
+}
+
+// TestFrontPageIsBounded: a thousand providers do not make a page that no phone
+// can show.
+func TestFrontPageIsBounded(t *testing.T) {
+	var results []ProviderResult
+	for n := range 1000 {
+		results = append(results, result("a", bitswap, peer.AddrInfo{ID: peer.ID(testKey(n)), Addrs: provider.Addrs}))
+	}
+	rows, cut := pageRows(Merge(results))
+	if len(rows) != maxPageResults || !cut {
+		t.Errorf("%d rows, cut %v", len(rows), cut)
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package routing is the Delegated Routing V1 HTTP API, as far as an indexer
-// network can answer it: who provides a CID.
+// network can answer it: who provides a CID, and where a provider is.
 //
 //	GET /routing/v1/providers/{cid}
+//	GET /routing/v1/peers/{peer ID}
 //
 // It is a thin layer over a [find.Finder]. A find's results, which are by
 // provider and context ID, become "peer" records, which are by peer:
@@ -39,9 +40,12 @@ import (
 
 const (
 	providersPath  = "/routing/v1/providers"
+	peersPath      = "/routing/v1/peers"
 	maxRequestBody = 8 << 10
 	maxCIDText     = 2048 // base58 takes time in the square of its length
 )
+
+const served = "not served here: this is a content index and answers " + providersPath + "/{cid} and " + peersPath + "/{peer ID}"
 
 // maxRecords bounds a JSON answer. Source: the specification, and indexstar's
 // DELEGATED_ROUTING_MAX_JSON_ENTRIES.
@@ -87,9 +91,10 @@ func NewHandler(f find.Finder, cfg Config) http.Handler {
 	mux.HandleFunc(providersPath, h.serveNoCID)
 	mux.HandleFunc(providersPath+"/{$}", h.serveNoCID)
 	mux.HandleFunc(providersPath+"/{cid}", h.serveProviders)
+	mux.HandleFunc(peersPath+"/{peer}", h.servePeer)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		cors(w)
-		api.Error(w, http.StatusNotFound, "not served here: this is a content index and answers "+providersPath+"/{cid}")
+		api.Error(w, http.StatusNotFound, served)
 	})
 	return http.MaxBytesHandler(mux, maxRequestBody)
 }
@@ -134,14 +139,8 @@ func (h *handler) serveProviders(w http.ResponseWriter, r *http.Request) {
 		api.Error(w, http.StatusBadRequest, "invalid CID: "+err.Error())
 		return
 	}
-	_, ndjson, err := api.ParseAccept(r)
-	if err != nil {
-		api.Error(w, http.StatusBadRequest, "invalid Accept header")
-		return
-	}
-	filter, err := parseFilter(r.URL.Query())
-	if err != nil {
-		api.Error(w, http.StatusBadRequest, err.Error())
+	filter, ndjson, ok := wanted(w, r)
+	if !ok {
 		return
 	}
 	if ndjson {
@@ -149,6 +148,20 @@ func (h *handler) serveProviders(w http.ResponseWriter, r *http.Request) {
 	} else {
 		h.list(w, r, mh, filter)
 	}
+}
+
+// wanted reads what a client wants, or has refused it.
+func wanted(w http.ResponseWriter, r *http.Request) (f filter, ndjson, ok bool) {
+	_, ndjson, err := api.ParseAccept(r)
+	if err != nil {
+		api.Error(w, http.StatusBadRequest, "invalid Accept header")
+		return f, false, false
+	}
+	if f, err = parseFilter(r.URL.Query()); err != nil {
+		api.Error(w, http.StatusBadRequest, err.Error())
+		return f, false, false
+	}
+	return f, ndjson, true
 }
 
 // parseCID reads the text of a CID; only its multihash counts.
@@ -175,7 +188,11 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request, mh multihash.Mult
 			return
 		}
 	}
-	records := filter.all(merge(results))
+	h.send(w, r, "Providers", filter.all(merge(results)), partial)
+}
+
+// send answers with records, under a name.
+func (h *handler) send(w http.ResponseWriter, r *http.Request, name string, records []record, partial *find.PartialError) {
 	if len(records) > maxRecords {
 		records = records[:maxRecords]
 	}
@@ -198,7 +215,7 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request, mh multihash.Mult
 		header.Set("Cache-Control", cacheFound)
 		header.Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 	}
-	api.JSON(w, http.StatusOK, map[string][]record{"Providers": records})
+	api.JSON(w, http.StatusOK, map[string][]record{name: records})
 }
 
 // fail answers for an err that leaves nothing to answer with.

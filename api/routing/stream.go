@@ -15,7 +15,7 @@ import (
 // stream answers with a line for each record, as it comes. The header is
 // written with the first line, or when it is known that there is none.
 func (h *handler) stream(w http.ResponseWriter, r *http.Request, mh multihash.Multihash, filter filter) {
-	s := &lines{w: w, ctl: http.NewResponseController(w), seen: make(map[string]struct{})}
+	s := newLines(w)
 	var partial *find.PartialError
 	for result, err := range h.finder.Find(r.Context(), mh) {
 		if err == nil {
@@ -55,6 +55,10 @@ type lines struct {
 	ctl   *http.ResponseController
 	seen  map[string]struct{} // keys of the records sent
 	begun bool
+}
+
+func newLines(w http.ResponseWriter) *lines {
+	return &lines{w: w, ctl: http.NewResponseController(w), seen: make(map[string]struct{})}
 }
 
 // begin writes the header.

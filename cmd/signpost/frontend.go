@@ -117,7 +117,7 @@ func newFrontend(backends []fanout.Backend, log *slog.Logger, reg prometheus.Reg
 	f := fanout.New(fanout.Config{Backends: backends, Logger: log, Registerer: reg})
 	mux := http.NewServeMux()
 	mux.Handle("/routing/", routing.NewHandler(f, routing.Config{Logger: log, Registerer: reg}))
-	mux.Handle("/", find.NewHandler(f, find.Config{Frontend: true, Logger: log, Registerer: reg, Version: version}))
+	mux.Handle("/", find.NewHandler(f, find.Config{Frontend: true, Health: f.Ready, Logger: log, Registerer: reg, Version: version}))
 	id := ""
 	if key, _, err := crypto.GenerateEd25519Key(rand.Reader); err == nil {
 		if p, err := peer.IDFromPrivateKey(key); err == nil {
@@ -244,7 +244,7 @@ func (p *frontendPool) holdings(ctx context.Context) []fanout.Holdings {
 			age := max(its.Add(time.Second).Sub(m.AsOf), 0) // its clock, cut to seconds
 			out = append(out, fanout.Holdings{
 				Backend: strings.TrimRight(m.Find, "/"), AsOf: asked.Add(-age), Rough: true,
-				Coverage: admin.Coverage{ID: m.ID, Publishers: m.Publishers},
+				Coverage: admin.Coverage{ID: m.ID, Frozen: m.State == assigner.StateFrozen, Publishers: m.Publishers},
 			})
 		}
 	}
