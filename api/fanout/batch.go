@@ -28,7 +28,7 @@ func (f *Finder) FindBatch(ctx context.Context, keys []multihash.Multihash) (fin
 	held := f.coverage.Load()
 	asked, cancel := context.WithTimeout(ctx, min(wait(links, f.timeout)+time.Duration(len(keys))*perKey, f.timeout))
 	defer cancel()
-	answers := ask(asked, f, links, func(ctx context.Context, b find.Finder) (find.Batch, error) {
+	answers := ask(asked, f, links, (*link).ask, func(ctx context.Context, b find.Finder) (find.Batch, error) {
 		return find.FindBatch(ctx, b, keys)
 	})
 	if ctx.Err() != nil {

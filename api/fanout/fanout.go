@@ -61,8 +61,9 @@ type Backend struct {
 type Config struct {
 	Backends []Backend
 	// Timeout is how long each backend may take for an answer, to its end, at
-	// most: finds wait for 32 times what backends take on average (their median),
-	// and for 200 ms at least. Zero is DefaultTimeout.
+	// most, not counting how long the consumer takes. Finds wait for a backend's
+	// first result, and from each to the next, for 32 times what backends take on
+	// average (their median), and for 200 ms at least. Zero is DefaultTimeout.
 	Timeout time.Duration
 	// Logger may be nil.
 	Logger *slog.Logger

@@ -91,22 +91,51 @@ func answerOf(t *testing.T, random *rand.Rand, known []string) string {
 	return strings.Join(lines, "\n")
 }
 
-func TestASlowConsumerLosesNothingThatCameInTime(t *testing.T) {
+// TestASlowConsumerLosesNothing, however long the answer is, and nobody is taken
+// for slow because of it.
+func TestASlowConsumerLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &actor{}
-		for i := range queueLen {
-			a.steps = append(a.steps, fmt.Sprintf("P/%d/x", i))
+		for i := range 10 * queueLen {
+			a.steps = append(a.steps, fmt.Sprintf("P/%d/x", i), "wait 1ms")
 		}
-		n := 0
-		for _, err := range New(Config{Backends: []Backend{{"a", a, nil}}}).Find(t.Context(), mh) {
-			if err != nil {
-				break // the end of the backend found the queue full: partial, and says so
+		f := New(Config{Backends: []Backend{{"a", a, nil}}})
+		for range 2 * tripAfter {
+			n := 0
+			for _, err := range f.Find(t.Context(), mh) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+				time.Sleep(time.Minute)
 			}
-			n++
-			time.Sleep(time.Minute)
+			if n != 10*queueLen {
+				t.Errorf("got %d results, want %d", n, 10*queueLen)
+			}
 		}
-		if n < queueLen {
-			t.Errorf("got %d results, want %d", n, queueLen)
+		if w := wait(*f.links.Load(), time.Hour); w > firstPatience {
+			t.Errorf("a backend is waited for %s", w)
+		}
+	})
+}
+
+// TestATricklingBackendIsCutOff: what comes slowly, but in time, is waited for
+// until the timeout is over.
+func TestATricklingBackendIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &actor{}
+		for i := range 1000 {
+			a.steps = append(a.steps, fmt.Sprintf("P/%d/x", i), "wait 150ms")
+		}
+		f := New(Config{Backends: []Backend{{"a", a, nil}}})
+		start, n := time.Now(), 0
+		for _, err := range f.Find(t.Context(), mh) {
+			if err == nil {
+				n++
+			}
+		}
+		if took := time.Since(start); took != DefaultTimeout || n != 34 {
+			t.Errorf("%d results in %s", n, took)
 		}
 	})
 }

@@ -13,8 +13,7 @@ import (
 )
 
 // queueLen is how many results may wait for the consumer of a find before the
-// backends do. Enough for nearly every find; a client that reads slower than
-// that for longer than the timeout gets a partial answer.
+// backends do. Enough for nearly every find.
 const queueLen = 32
 
 // event is a result of one backend, or its end.
@@ -61,9 +60,11 @@ type gathering struct {
 	f        *Finder
 	backends []*link
 	coverage *coverage
-	ctx      context.Context // of the backends: ends at the timeout
+	ctx      context.Context // of the backends
 	cancel   context.CancelFunc
+	wait     time.Duration // for each
 	events   chan event
+	late     chan int      // backends that took too long
 	left     chan struct{} // closed when no one reads events any more
 	open     int           // backends that have not ended
 	ends     []end         // by backend
@@ -82,12 +83,14 @@ func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering 
 		f:        f,
 		backends: backends,
 		coverage: f.coverage.Load(),
+		wait:     wait(backends, f.timeout),
 		events:   make(chan event, queueLen),
+		late:     make(chan int, len(backends)), // no one waits to send
 		left:     make(chan struct{}),
 		open:     len(backends),
 		ends:     make([]end, len(backends)),
 	}
-	g.ctx, g.cancel = context.WithTimeout(ctx, wait(backends, f.timeout))
+	g.ctx, g.cancel = context.WithCancel(ctx)
 	for i := range backends {
 		go g.ask(i, mh)
 	}
@@ -96,13 +99,12 @@ func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering 
 
 // ask puts the question to one backend. It never blocks once left is closed.
 func (g *gathering) ask(i int, mh multihash.Multihash) {
-	start := time.Now()
 	l := g.backends[i]
-	err := l.ask(func() error { return g.pass(i, mh) })
-	took := time.Since(start)
-	if !failed(err) {
-		l.took(took)
-	}
+	var took time.Duration
+	err := l.ask(func() (err error) {
+		took, err = g.pass(i, mh)
+		return err
+	})
 	g.f.observe(l.Name, took, err)
 	select {
 	case g.events <- event{backend: i, ended: true, err: err}:
@@ -110,73 +112,81 @@ func (g *gathering) ask(i int, mh multihash.Multihash) {
 	}
 }
 
-// pass passes on the results of one backend and returns its error.
-func (g *gathering) pass(i int, mh multihash.Multihash) (err error) {
+// pass passes on the results of one backend, and returns how long that took it,
+// and its error. The backend may take as long as is waited for until its first result, and from each to the
+// next, and as the timeout in all. How long the consumer takes does not count.
+func (g *gathering) pass(i int, mh multihash.Multihash) (took time.Duration, err error) {
 	defer recovered(&err)
-	for r, err := range g.backends[i].Finder.Find(g.ctx, mh) {
-		if err != nil {
-			return err
+	ctx, cancel := context.WithCancelCause(g.ctx)
+	defer cancel(nil)
+	l, began, first := g.backends[i], time.Now(), true
+	watch := time.AfterFunc(min(g.wait, g.f.timeout), func() {
+		g.late <- i
+		cancel(errLate)
+	})
+	defer watch.Stop()
+	// came is called when it is the consumer's turn; false: that is too late.
+	came := func(err error) bool {
+		inTime := watch.Stop()
+		took += time.Since(began)
+		if first && inTime && !failed(err) {
+			l.took(took)
 		}
-		if r.Provider == nil || r.Provider.ID == "" {
-			continue
-		}
-		select {
-		case g.events <- event{backend: i, result: r}:
-		case <-g.left:
-			return nil
-		}
+		first = false
+		return inTime
 	}
-	return nil
+	for r, err := range l.Finder.Find(ctx, mh) {
+		if !came(err) {
+			return took, errLate
+		}
+		if err != nil {
+			return took, err
+		}
+		if r.Provider != nil && r.Provider.ID != "" {
+			select {
+			case g.events <- event{backend: i, result: r}:
+			case <-g.left:
+				return took, nil
+			}
+		}
+		began = time.Now()
+		watch.Reset(max(min(g.wait, g.f.timeout-took), 0))
+	}
+	if !came(nil) {
+		return took, errLate
+	}
+	return took, nil
 }
 
 // next returns the next result; it is false when all backends have ended or
-// the timeout has passed. It waits also for those whose holdings are on others:
-// they may have got something since they said so.
+// taken too long. It waits also for those whose holdings are on others: they may
+// have got something since they said so.
 func (g *gathering) next() (find.ProviderResult, bool) {
 	for g.open > 0 {
+		var e event
 		select {
-		case e := <-g.events:
-			if !e.ended {
-				return e.result, true
-			}
-			g.end(e)
-			continue
+		case e = <-g.events:
 		default:
-		}
-		// Nothing is waiting: only now may the timeout end the find, so that
-		// what has arrived in time is never lost to it.
-		select {
-		case e := <-g.events:
-			if !e.ended {
-				return e.result, true
+			// Nothing is waiting: only now may a backend be given up, so that
+			// what has arrived in time is never lost to it.
+			select {
+			case e = <-g.events:
+			case i := <-g.late:
+				e = event{backend: i, ended: true, err: errLate}
+			case <-g.ctx.Done():
+				return find.ProviderResult{}, false
 			}
-			g.end(e)
-		case <-g.ctx.Done():
-			return g.late()
+		}
+		switch {
+		case g.ends[e.backend].done: // it was given up
+		case e.ended:
+			g.open--
+			g.ends[e.backend] = end{done: true, err: e.err}
+		default:
+			return e.result, true
 		}
 	}
 	return find.ProviderResult{}, false
-}
-
-// late takes what was sent before the timeout and is still waiting.
-func (g *gathering) late() (find.ProviderResult, bool) {
-	for {
-		select {
-		case e := <-g.events:
-			if !e.ended {
-				return e.result, true
-			}
-			g.end(e)
-		default:
-			return find.ProviderResult{}, false
-		}
-	}
-}
-
-// end notes how a backend ended.
-func (g *gathering) end(e event) {
-	g.open--
-	g.ends[e.backend] = end{done: true, err: e.err}
 }
 
 // decided tells whether all that might be known has been said: those that have

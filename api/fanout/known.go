@@ -63,7 +63,8 @@ func scatter[T any](ctx context.Context, f *Finder, call func(context.Context, f
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	for i, a := range ask(ctx, f, links, call) {
+	// How long a long list takes says nothing of finds: breakers are not told.
+	for i, a := range ask(ctx, f, links, (*link).askPlainly, call) {
 		values = append(values, a.value)
 		if a.err != nil {
 			missing = append(missing, missingOf(links[i], a.err)...)
@@ -81,8 +82,8 @@ type answer[T any] struct {
 // errLate is the error of a backend that has not answered when ctx ended.
 var errLate = fmt.Errorf("%w: no answer in time", find.ErrUnavailable)
 
-// ask calls each backend at once and waits for them until ctx ends.
-func ask[T any](ctx context.Context, f *Finder, links []*link, call func(context.Context, find.Finder) (T, error)) []answer[T] {
+// ask calls each backend at once, in a way, and waits for them until ctx ends.
+func ask[T any](ctx context.Context, f *Finder, links []*link, way func(*link, func() error) error, call func(context.Context, find.Finder) (T, error)) []answer[T] {
 	type from struct {
 		backend int
 		answer[T]
@@ -92,7 +93,7 @@ func ask[T any](ctx context.Context, f *Finder, links []*link, call func(context
 		go func() {
 			a := from{backend: i}
 			start := time.Now()
-			a.err = l.ask(func() (err error) {
+			a.err = way(l, func() (err error) {
 				a.value, err = guarded(ctx, l.Finder, call)
 				return err
 			})

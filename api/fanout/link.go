@@ -82,6 +82,18 @@ func (l *link) ask(do func() error) error {
 	return err
 }
 
+// askPlainly is ask without telling how it went.
+func (l *link) askPlainly(do func() error) error {
+	if l.breaker.State() == gobreaker.StateOpen {
+		return errOpen
+	}
+	err := do()
+	if !failed(err) {
+		l.hear()
+	}
+	return err
+}
+
 // paceWeight is what one answer counts in the mean.
 const paceWeight = 1.0 / 16
 
