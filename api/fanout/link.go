@@ -10,6 +10,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/find"
 )
 
@@ -62,10 +63,18 @@ func newLink(b Backend, trips func(name string, open bool)) *link {
 }
 
 // failed tells whether an error is the backend's. One that is a fan-out itself
-// and misses others has answered.
+// and misses others has answered, and so has one that refused the question: or
+// whoever asks what it refuses could keep it from all others.
 func failed(err error) bool {
 	var partial *find.PartialError
-	return err != nil && !errors.As(err, &partial)
+	var status *api.StatusError
+	switch {
+	case err == nil, errors.As(err, &partial):
+		return false
+	case errors.As(err, &status):
+		return errors.Is(err, find.ErrUnavailable)
+	}
+	return true
 }
 
 // ask has do ask the backend, unless it is not to be asked now.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -133,6 +135,30 @@ func TestFailingBackendIsTriedOnceASecond(t *testing.T) {
 				synctest.Wait()
 			})
 		})
+	}
+}
+
+// TestQuestionThatIsRefusedTripsNoBreaker: answers lack the backend, but others'
+// questions still go to it.
+func TestQuestionThatIsRefusedTripsNoBreaker(t *testing.T) {
+	refuses := true
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no", map[bool]int{true: http.StatusBadRequest, false: http.StatusNotFound}[refuses])
+	}))
+	defer srv.Close()
+	client, err := find.NewClient(srv.URL, srv.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := New(Config{Backends: []Backend{{"a", client, nil}}})
+	for range 2 * tripLeast {
+		if _, missing := oneFind(t, f); len(missing) != 1 {
+			t.Fatalf("missing %v, want the one that refused", missing)
+		}
+	}
+	refuses = false
+	if _, missing := oneFind(t, f); len(missing) != 0 {
+		t.Errorf("missing %v", missing)
 	}
 }
 

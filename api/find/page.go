@@ -62,7 +62,7 @@ td, th { padding: .3rem 1rem .3rem 0; vertical-align: top; text-align: left; bor
 {{range .Rows}}<tr><td class="id">{{.ID}}</td><td class="id">{{range .Addrs}}{{.}}<br>{{end}}{{if .More}}and {{.More}} more{{end}}</td><td>{{range .Protocols}}{{.}}<br>{{end}}</td></tr>
 {{end}}</table>{{end}}
 {{end}}{{end}}
-{{with .Size}}<p id="size">The index has about {{.Entries}} entries of {{.Providers}} provider{{if ne .Providers 1}}s{{end}}{{if .Newest}}; the newest advertisement is of {{.Newest}}{{end}}.{{if .Partial}} Not counted: {{.Partial}}.{{end}}</p>{{end}}
+{{with .Size}}<p id="size">The index has about {{.Entries}} entries of {{.Providers}} provider{{if ne .Providers 1}}s{{end}}{{if .Newest}}; the newest advertisement came {{.Newest}}{{end}}.{{if .Partial}} Not counted: {{.Partial}}.{{end}}</p>{{end}}
 <p>{{if .Frontend}}This is a query frontend of the InterPlanetary Network Indexer (IPNI). It asks
 several indexers at once and answers with what they know together.{{else}}This is an indexer of the
 InterPlanetary Network Indexer (IPNI). It knows which providers say that they serve the content behind a
