@@ -30,7 +30,8 @@ type side struct {
 	share float64 // load it should have, see setShares
 	most  float64 // load above which it has too much
 	rates float64
-	owned []owned // movable, the largest first
+	owned []owned // the largest first
+	free  int     // of those, how many can be moved
 
 	count, unknown int     // of publishers owned; of those not measured
 	well           float64 // of rates, what is measured well
@@ -40,6 +41,7 @@ type owned struct {
 	publisher peer.ID
 	rate      float64
 	well      bool    // it is measured well
+	stays     bool    // it cannot be moved
 	came      peer.ID // from where its owner has it, "" if from nowhere
 	step      int     // its move, counted from 1; 0: none
 }
@@ -59,7 +61,14 @@ func (t *tally) balance(steps []Step) []Step {
 	if !slices.ContainsFunc(sides, (*side).uneven) {
 		return steps
 	}
-	for n, m := range fewest(sides, t.canMove, t.v.Moves) {
+	for _, s := range sides {
+		for n := range s.owned {
+			if s.owned[n].stays = !t.movable(s.owned[n].publisher, s.entry); !s.owned[n].stays {
+				s.free++
+			}
+		}
+	}
+	for n, m := range fewest(sides, t.canGet, t.v.Moves) {
 		if n == t.v.Moves {
 			break // the next plan goes on
 		}
@@ -175,22 +184,28 @@ func (s *side) atMost(rate float64) int {
 	return n
 }
 
-// canMove: both can do it, and nothing else is planned for p. Whether it is the
-// owner itself a round knows, which may have moved that away.
-func (t *tally) canMove(p peer.ID, from, to *side) bool {
-	if from.Plain || to.Plain || t.busy.has(p) || t.denied.has(p) || from.refused.has(p) || t.stale(p) || !t.wouldTake(to.entry, p) {
+// movable: the owner can give p up, and nothing else is planned for p.
+func (t *tally) movable(p peer.ID, from *entry) bool {
+	if from.Plain || t.busy.has(p) || t.denied.has(p) || from.refused.has(p) || t.stale(p) {
 		return false
 	}
 	owners := 0
 	for _, c := range t.copies[p] {
-		switch {
-		case c.Role == admin.RoleOwner && (!c.on.Reachable || c.on.Lost), c.on == from.entry && c.Filling:
+		if c.Role == admin.RoleOwner && (!c.on.Reachable || c.on.Lost) || c.on == from && c.Filling {
 			return false
-		case t.owns(c):
+		}
+		if t.owns(c) {
 			owners++
-		case c.on == to.entry && (c.Role == admin.RoleOwner || orphaned(c.Held, t.copies[p], placement.counts)):
-			return false // what it gets would not count, as what it has does not
 		}
 	}
 	return owners <= t.wish(p) && !t.holed(p, min(t.wish(p), owners))
+}
+
+// canGet: the indexer can take p. Whether it is the owner itself a round knows,
+// which may have moved that away.
+func (t *tally) canGet(p peer.ID, to *side) bool {
+	return !to.Plain && t.wouldTake(to.entry, p) && !slices.ContainsFunc(t.copies[p], func(c placement) bool {
+		// What it gets would not count if what it has does not.
+		return c.on == to.entry && !t.owns(c) && (c.Role == admin.RoleOwner || orphaned(c.Held, t.copies[p], placement.counts))
+	})
 }

@@ -13,7 +13,7 @@ import (
 // alike in that the one with the fewest moves. Nothing goes back to where it came
 // from, unless load stays uneven without that. Moves at the beginning stand
 // without the others. Only most moves are needed; negative: all.
-func fewest(sides []*side, can canMove, most int) []moved {
+func fewest(sides []*side, can canGet, most int) []moved {
 	limit := maxMoves
 	if most < 0 {
 		limit = -1
@@ -71,13 +71,13 @@ const (
 	leastGain = 0.005
 )
 
-// canMove tells whether a publisher may be moved.
-type canMove func(p peer.ID, from, to *side) bool
+// canGet tells whether an indexer may get a publisher.
+type canGet func(p peer.ID, to *side) bool
 
 // round is what one way makes of the facts.
 type round struct {
 	sides []*side // by ID
-	can   canMove
+	can   canGet
 	moves []moved
 	gain  float64 // less than this is nothing
 	back  bool    // publishers may go back to where they came from
@@ -88,7 +88,7 @@ type moved struct {
 	from, to  *entry
 }
 
-func newRound(sides []*side, can canMove) *round {
+func newRound(sides []*side, can canGet) *round {
 	r := &round{sides: sides, can: can}
 	for _, s := range sides {
 		r.gain += leastGain * s.share / float64(len(sides))
@@ -153,8 +153,12 @@ func (r *round) relieve(w way) bool {
 			})
 		}
 		k, ok := 0, false
+		give := s.rates - w.givenTo*s.share
+		if n := len(s.owned); s.free == 0 || s.owned[n-1].rate > min(give, tos[0].room()) {
+			continue // not even the smallest finds room
+		}
 		for _, to := range tos {
-			if k, ok = r.gives(s, to, s.rates-w.givenTo*s.share, s.over()); ok {
+			if k, ok = r.gives(s, to, give, s.over()); ok {
 				break
 			}
 		}
@@ -232,7 +236,7 @@ func (r *round) source(w way, to *side) (from *side, n int) {
 // the smallest that is as much as is wanted, or else the largest.
 func (r *round) gives(from, to *side, most, want float64) (n int, ok bool) {
 	most = min(most, to.room())
-	if from == to || len(from.owned) == 0 || from.owned[len(from.owned)-1].rate > most {
+	if from == to || from.free == 0 || from.owned[len(from.owned)-1].rate > most {
 		return 0, false
 	}
 	first, enough := from.atMost(most), from.atMost(want)
@@ -254,10 +258,10 @@ func (r *round) gives(from, to *side, most, want float64) (n int, ok bool) {
 // round.
 func (r *round) canGive(from, to *side, n int) bool {
 	o := from.owned[n]
-	if from == to || o.came == to.ID && !r.back || o.rate > to.room() || (to.rates+o.rate)*from.share >= from.rates*to.share || to.has(o.publisher) {
+	if o.stays || from == to || o.came == to.ID && !r.back || o.rate > to.room() || (to.rates+o.rate)*from.share >= from.rates*to.share || to.has(o.publisher) {
 		return false
 	}
-	return o.step > 0 && r.moves[o.step-1].from == to.entry || r.can(o.publisher, from, to)
+	return o.step > 0 && r.moves[o.step-1].from == to.entry || r.can(o.publisher, to)
 }
 
 func (r *round) move(from *side, n int, to *side) {
@@ -268,6 +272,8 @@ func (r *round) move(from *side, n int, to *side) {
 		r.moves = append(r.moves, moved{o.publisher, from.entry, to.entry})
 		o.step = len(r.moves)
 	}
+	from.free--
+	to.free++
 	from.rates -= o.rate
 	from.owned = slices.Delete(from.owned, n, n+1)
 	to.rates += o.rate

@@ -427,3 +427,31 @@ func BenchmarkPlan(b *testing.B) {
 		b.ReportMetric(time.Since(start).Seconds(), "s/plan")
 	}
 }
+
+// BenchmarkPlanOfAnUnevenPool is of a thousand indexers with loads far apart, and
+// with publishers that can be moved or not.
+func BenchmarkPlanOfAnUnevenPool(b *testing.B) {
+	for _, stuck := range []bool{false, true} {
+		b.Run(fmt.Sprintf("stuck=%v", stuck), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 1))
+			v := View{Replication: 1, Moves: 10, Fills: 0}
+			for i := range 1000 {
+				ix := Indexer{ID: peer.ID(fmt.Sprintf("indexer %04d", i)), Reachable: true, Room: -1}
+				for k := range 100 {
+					p := peer.ID(fmt.Sprintf("publisher %04d %d", i, k))
+					ix.Held = append(ix.Held, Held{
+						Publisher: p, Role: admin.RoleOwner, Ranges: []admin.Range{{}}, Height: 1,
+						Load: 1 / (r.Float64() + 0.001) * float64(1+i%7), Weight: 1, Filling: stuck,
+					})
+				}
+				v.Indexers = append(v.Indexers, ix)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if n := len(Plan(v)); n != 10 && !stuck {
+					b.Fatalf("%d steps", n)
+				}
+			}
+		})
+	}
+}
