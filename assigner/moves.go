@@ -121,9 +121,31 @@ func (r *round) better(than *round) bool {
 	return len(r.made()) < len(than.made())
 }
 
-// made are the moves without those of publishers that came back.
+// made are the moves without those of publishers that came back. Where a
+// publisher with several owners goes to one it also leaves, that one stays and
+// it is one move: so none has to wait for another, and none goes to an owner.
 func (r *round) made() []moved {
-	return slices.DeleteFunc(slices.Clone(r.moves), func(m moved) bool { return m.from == m.to })
+	var made []moved
+	for _, m := range r.moves {
+		for {
+			n := slices.IndexFunc(made, func(o moved) bool {
+				return o.publisher == m.publisher && (o.to == m.from || o.from == m.to)
+			})
+			if n < 0 {
+				break
+			}
+			if o := made[n]; o.to == m.from {
+				m.from = o.from
+			} else {
+				m.to = o.to
+			}
+			made = slices.Delete(made, n, n+1)
+		}
+		if m.from != m.to {
+			made = append(made, m)
+		}
+	}
+	return made
 }
 
 // run makes moves until no more help, and reports whether there were no more

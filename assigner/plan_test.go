@@ -294,6 +294,30 @@ func TestBalanceTakesFewMoves(t *testing.T) {
 	}
 }
 
+// TestMovesOfOnePublisherDoNotWaitForEachOther: from B to D and from D to A is
+// from B to A, whichever was found first; and there and back is nothing.
+func TestMovesOfOnePublisherDoNotWaitForEachOther(t *testing.T) {
+	on := make(map[string]*entry)
+	for _, id := range []string{"A", "B", "C", "D"} {
+		on[id] = &entry{Indexer: Indexer{ID: peer.ID(id)}}
+	}
+	for moves, want := range map[string]string{
+		"vBD vDA": "vBA", "vDA vBD": "vBA", "vAB vBA": "", "vAB vCD vBC": "vAD", "vAB wBC": "vAB wBC", "vAA vBC": "vBC",
+	} {
+		r := &round{}
+		for w := range strings.FieldsSeq(moves) {
+			r.moves = append(r.moves, moved{peer.ID(w[:1]), on[w[1:2]], on[w[2:]]})
+		}
+		var got []string
+		for _, m := range r.made() {
+			got = append(got, string(m.publisher+m.from.ID+m.to.ID))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", moves, got, want)
+		}
+	}
+}
+
 func TestNeedingAndSurplus(t *testing.T) {
 	v := View{Replication: 1, Indexers: []Indexer{ours("A", "p:-4 q:-4 r s:-4"), ours("B", "p:4 q s"), ours("C", "")}}
 	v.Indexers[1].Held[2].Height = 3 // it has not caught up with A
