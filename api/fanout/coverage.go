@@ -173,9 +173,16 @@ func leads(some []holding, from, to string, height uint64) bool {
 }
 
 // SetHoldings replaces what is known of what backends hold. Answers that lack a
-// backend whose holdings are on others are complete from then on.
+// frozen backend whose holdings are on others are complete from then on. Those of
+// who is not asked, or of which nobody has heard for ConfirmedFor, do not count.
 func (f *Finder) SetHoldings(all []Holdings) {
+	f.setting.Lock()
+	defer f.setting.Unlock()
+	links, now := *f.links.Load(), time.Now()
 	all = slices.SortedFunc(slices.Values(all), func(a, b Holdings) int { return cmp.Compare(a.Backend, b.Backend) })
+	all = slices.DeleteFunc(all, func(h Holdings) bool {
+		return now.Sub(h.AsOf) > ConfirmedFor || !slices.ContainsFunc(links, func(l *link) bool { return l.Name == h.Backend })
+	})
 	c := newCoverage(all)
 	f.coverage.Store(c)
 	spare := 0

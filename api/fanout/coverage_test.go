@@ -97,6 +97,34 @@ func TestOldHoldingsStandForNobody(t *testing.T) {
 	}
 }
 
+// TestHoldingsOfWhoIsNotAskedStandForNobody: of one that has left the pool, or
+// was never in it, or of which nobody has heard for long.
+func TestHoldingsOfWhoIsNotAskedStandForNobody(t *testing.T) {
+	now := time.Now()
+	without := func(f *Finder, silent string) bool { return f.coverage.Load().dispensable([]string{silent}, now) }
+	backends, _ := dials("a", "b")
+	all := []Holdings{holds("a", now, "p[..]@5"), holds("b", now, "p[..]@5"), holds("c", now, "p[..]@5")}
+	f := New(Config{Backends: backends[:1]})
+	f.SetHoldings(all)
+	if without(f, "a") {
+		t.Error("holdings of backends that are not asked make up for one that is")
+	}
+	f.SetBackends(backends)
+	f.SetHoldings(all)
+	if !without(f, "a") {
+		t.Error("b does not make up for a")
+	}
+	f.SetBackends(backends[:1])
+	if without(f, "a") {
+		t.Error("b, which has left, makes up for a")
+	}
+	f.SetBackends(backends)
+	f.SetHoldings([]Holdings{all[0], holds("b", now.Add(-ConfirmedFor-time.Second), "p[..]@5")})
+	if without(f, "a") {
+		t.Error("b, of which nobody has heard, makes up for a")
+	}
+}
+
 // TestAnswerIsWholeWithoutWhatOthersHold: one that hangs is waited for, as it may
 // hold something since it was asked what; but its silence makes nothing partial.
 func TestAnswerIsWholeWithoutWhatOthersHold(t *testing.T) {

@@ -78,7 +78,7 @@ type Finder struct {
 	timeout  time.Duration
 	metrics  *metrics
 	states   states
-	setting  sync.Mutex // of links
+	setting  sync.Mutex // of links and coverage
 }
 
 var _ find.Finder = (*Finder)(nil)
@@ -117,6 +117,7 @@ func (f *Finder) SetBackends(backends []Backend) {
 		}
 		links = append(links, l)
 	}
+	f.coverage.Store(nil) // until holdings are told again, as who is asked has changed
 	f.links.Store(&links)
 	for _, old := range before {
 		if !keep(old.Name) {
