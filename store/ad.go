@@ -154,8 +154,8 @@ func (w *AdWriter) Abort() {
 // committed before changes nothing but its ledger entry; ads at or below the
 // mark that are applied again, or after all, are applied oldest first.
 //
-// Commit does not look at the latch: removals, metadata and addresses go on
-// while frozen, and so may an ad whose Puts were all in before.
+// Content is refused with ErrFrozen as Put refuses it, even if all Puts were in
+// before; removals, metadata and addresses go on while frozen.
 func (w *AdWriter) Commit(e Effect) (Seq, error) {
 	if w.ended {
 		return 0, errEnded
@@ -187,11 +187,11 @@ func (w *AdWriter) Fresh() bool { return w.fresh }
 func (w *AdWriter) check(e Effect) error {
 	switch e.Verdict {
 	case Applied:
-	case Superseded, Rejected, MarkedDone:
+	case Superseded, Rejected:
 		if e.Kind != EffectNone {
 			return fmt.Errorf("verdict %s with an effect: %w", e.Verdict, ErrInvalid)
 		}
-	case SkippedFrozen:
+	case SkippedFrozen, MarkedDone:
 		if e.Kind != EffectMetadata && e.Kind != EffectNone {
 			return fmt.Errorf("verdict %s with effect %d: %w", e.Verdict, e.Kind, ErrInvalid)
 		}
@@ -218,6 +218,9 @@ func (t *tx) commitAd(w *AdWriter, e Effect) error {
 	now := time.Now()
 	ad := w.ad
 	if err := t.checkEpoch(ad); err != nil {
+		return err
+	}
+	if err := t.checkTakes(ad, e); err != nil {
 		return err
 	}
 	c := &change{tx: t, ad: ad, again: ad.Pos <= t.peek(ad.Publisher).mark.Pos}

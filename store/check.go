@@ -11,9 +11,12 @@ import (
 
 // Damage is a part of the data directory that is not what was written.
 type Damage struct {
-	Part string // "rows", "postings" or "log"
+	Part string // "rows", "postings" or "log"; of CheckDir also "format" and "lost"
 	What string // the row, bucket or frame, for people
 	Err  error  // wraps ErrCorrupt, or is that of the disk
+
+	table string // of postings: the file
+	fatal bool   // the store does not open
 }
 
 func (d Damage) String() string { return fmt.Sprintf("%s: %s: %v", d.Part, d.What, d.Err) }
@@ -44,6 +47,9 @@ func (s *Store) check(ctx context.Context, fn func(Damage) error) error {
 	if err := s.checkLog(fn); err != nil {
 		return err
 	}
+	if err := s.checkRowTables(ctx, fn); err != nil {
+		return err
+	}
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
 	err := s.verifyRows(ctx, snap, func(key []byte, err error) error {
@@ -60,7 +66,7 @@ func postingsDamage(d postings.Damage) Damage {
 	if d.None {
 		what = fmt.Sprintf("table %s, no postings", d.Table)
 	}
-	return Damage{Part: "postings", What: what, Err: d.Err}
+	return Damage{Part: "postings", What: what, Err: d.Err, table: d.Table}
 }
 
 // Repair takes damaged parts of the postings away, so that compactions pass

@@ -42,7 +42,9 @@ var rowKinds = []struct {
 	{"latch", func(b []byte) ([]byte, error) { at, err := decodeLatch(b); return appendTime(nil, at), err }},
 	{"height", func(b []byte) ([]byte, error) { w, err := decodeProgress(b); return w.encode(), err }},
 	{"frozen publisher", func(b []byte) ([]byte, error) { w, err := decodePublisher(b); return w.encode(), err }},
+	{"places", func(b []byte) ([]byte, error) { w, err := decodeRuns(b); return w.encode(), err }},
 	{"own wish", func(b []byte) ([]byte, error) { w, err := decodeRevisit(b); return w.encode(), err }},
+	{"wish to follow", func(b []byte) ([]byte, error) { w, err := decodeRevisit(b); return w.encode(), err }},
 }
 
 // sampleRows has one full row of each kind, in the order of rowKinds.
@@ -70,7 +72,7 @@ func sampleRows() [][]byte {
 		encodeForward(300),
 		cursorRow{ad: testCID(5), id: 7, first: 1 << 32, puts: 8, cursor: []byte("cursor")}.encode(),
 		appendNumber(70000),
-		extendedRow{register: reg, set: ExtendedSet{true, xp("x", "y").Providers}}.encode(),
+		extendedRow{register: reg, set: ExtendedSet{Override: true, Providers: xp("x", "y").Providers}}.encode(),
 		providerRow{last: reg, lastAd: testCID(4), lastAdTime: at, addrsFrom: reg, addrs: []string{"/b"}}.encode(),
 		assignmentRow{Continued: "frozen", Time: at, Role: RoleHolder, tail: 9, stop: Stand{testCID(3), 1 << 32, 7}, applied: []cid.Cid{testCID(4)}, Ranges: []Range{{To: testCID(5)}, {From: testCID(5), To: testCID(3)}}}.encode(),
 		totals{1, 2, 3, 4}.encode(),
@@ -81,7 +83,9 @@ func sampleRows() [][]byte {
 		appendTime(nil, at),
 		progressRow{mark: link(9, 8), markTime: at, above: 1, height: 300, mhs: 1 << 40, epoch: 1 << 33}.encode(),
 		publisherRow{addrs: []string{"/a"}, frozenAt: testCID(3), frozenPos: 7 << 32, frozenHeight: 300}.encode(),
+		runs{{pos: 5, end: 7}, {pos: 1 << 32, step: 1 << 32, end: 3 << 32, Place: Place{ChainID{1}, 300}}, {pos: 4<<32 - 1, Place: Place{ChainID{2}, 1}}}.encode(),
 		Revisit{Skipped: true, Floor: Stand{testCID(1), 1 << 32, 7}, Fill: true, Top: link(9, 0), Walked: true, Number: 3}.encode(),
+		Revisit{Follow: true, Since: AdRef{Ad: testCID(9), Pos: 9}, Until: AdRef{Ad: testCID(5), Pos: 5}, Number: 4}.encode(),
 	}
 }
 

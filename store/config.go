@@ -39,6 +39,7 @@ type Config struct {
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics
 
+	leaveDamage      bool          // damage stays until Repair is called
 	lockPatience     time.Duration // tests shorten it
 	maxFound         int           // tests lower it
 	maxRegistered    int           // tests lower it

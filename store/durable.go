@@ -19,6 +19,9 @@ import (
 //	                ▲       ▲
 //	         durable         applied; visible to Find
 //
+// It also waits until all who follow the keys (keys.go) have those of the commits, which
+// is a few milliseconds, and two seconds if one of them is gone.
+//
 // The log is replayed as a prefix, so what is durable is exactly the state of
 // the store when the sync began. The syncer keeps a snapshot of that state,
 // which is what DurableProgress and AdState.Durable read.
@@ -171,6 +174,7 @@ func (y *syncer) sync() error {
 	defer y.one.Unlock()
 	start := time.Now()
 	seq, snap := y.capture()
+	keys := y.s.tail.end()
 	pos, err := y.s.log.Sync()
 	if err == nil {
 		err = y.s.disk.err()
@@ -180,6 +184,9 @@ func (y *syncer) sync() error {
 	}
 	y.s.isSafe(pos)
 	y.s.metrics.syncSeconds.Observe(time.Since(start).Seconds())
+	start = time.Now()
+	y.s.tail.await(keys, y.quit)
+	y.s.metrics.followSeconds.Observe(time.Since(start).Seconds())
 	return y.publish(seq, snap).Close()
 }
 
@@ -207,6 +214,9 @@ func (y *syncer) publish(seq Seq, snap *pebble.Snapshot) *pebble.Snapshot {
 	y.reading.Unlock()
 	y.mu.Lock()
 	defer y.mu.Unlock()
+	if !y.syncing.IsZero() {
+		y.s.metrics.durableSeconds.Observe(time.Since(y.syncing).Seconds())
+	}
 	y.durable, y.syncing = seq, time.Time{}
 	close(y.moved)
 	y.moved = make(chan struct{})

@@ -75,15 +75,19 @@ func (t *tx) setElsewhere(pub peer.ID, ads []cid.Cid) error {
 	return nil
 }
 
-func (t *tx) dropElsewhere(pub peer.ID, ad cid.Cid) error {
+func (t *tx) isElsewhere(pub peer.ID, ad cid.Cid) (bool, error) {
 	if t.s.elsewhere[pub] == 0 {
-		return nil
+		return false, nil
 	}
-	key := t.s.elsewhereKey(pub, ad)
-	known, err := t.has(key)
+	return t.has(t.s.elsewhereKey(pub, ad))
+}
+
+func (t *tx) dropElsewhere(pub peer.ID, ad cid.Cid) error {
+	known, err := t.isElsewhere(pub, ad)
 	if err != nil || !known {
 		return err
 	}
+	key := t.s.elsewhereKey(pub, ad)
 	t.after(func() {
 		if t.s.elsewhere[pub]--; t.s.elsewhere[pub] == 0 {
 			delete(t.s.elsewhere, pub)

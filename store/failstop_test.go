@@ -57,6 +57,9 @@ func TestAfterAFailedWriteReadsGoOnAndNothingReachesTheDisk(t *testing.T) {
 	if n := testutil.ToFloat64(s.metrics.failed); n != 1 {
 		t.Errorf("failed metric is %v", n)
 	}
+	if c := s.Condition(); !errors.Is(c.Failed, ErrFailed) || c.NoSpace != nil || c.LostShare != 0 {
+		t.Errorf("condition of a failed store: %+v", c)
+	}
 	if err := s.Close(); !errors.Is(err, ErrFailed) {
 		t.Errorf("close: %v, want ErrFailed", err)
 	}

@@ -135,11 +135,11 @@ func (s *Store) countFinds(err error, answers ...[]Value) {
 	for _, values := range answers {
 		switch {
 		case err != nil:
-			s.metrics.finds.WithLabelValues("error").Inc()
+			s.metrics.findErrors.Inc()
 		case len(values) == 0:
-			s.metrics.finds.WithLabelValues("miss").Inc()
+			s.metrics.misses.Inc()
 		default:
-			s.metrics.finds.WithLabelValues("hit").Inc()
+			s.metrics.hits.Inc()
 		}
 	}
 }

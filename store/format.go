@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +26,13 @@ import (
 //	4  walks, troubles, ads to be applied again, announced heads; else as 3
 //	5  depths of walks, wishes to look at ads again; else as 4
 //	6  roles, ranges, heights, ads held elsewhere; else as 5
+//	7  places of positions; else as 6
+//	8  wishes to follow ads another indexer has; else as 7
 //
-// A directory of format 3 to 5 is one of format 6 without any of these: Open
+// A directory of format 3 to 7 is one of format 8 without any of these: Open
 // changes the number, gives assignments their role and ranges, and counts heights.
-const FormatNumber = 6
+// Places are known of what comes after.
+const FormatNumber = 8
 
 // rolesFormat is the first with roles and heights.
 const rolesFormat = 6
@@ -51,12 +56,29 @@ func checkFormat(fsys vfs.FS, dir string) (exists bool, err error) {
 		return false, checkNoDatabase(fsys, dir)
 	case err != nil:
 		return false, fmt.Errorf("open store %s: %w", dir, err)
-	case number < oldestFormat:
-		return true, fmt.Errorf("open store %s: format %d of a development version: remove the directory, publishers' chains are fetched again: %w", dir, number, ErrOldFormat)
-	case number > FormatNumber:
-		return true, fmt.Errorf("open store %s: format %d, this program knows up to %d: %w", dir, number, FormatNumber, ErrNewerFormat)
+	}
+	if err := CheckFormat(number); err != nil {
+		return true, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	return true, nil
+}
+
+// CheckFormat refuses the number of a format that Open does not take:
+// ErrNewerFormat, ErrOldFormat.
+func CheckFormat(number int) error {
+	switch {
+	case number < oldestFormat:
+		return fmt.Errorf("format %d of a development version: remove the directory, publishers' chains are fetched again: %w", number, ErrOldFormat)
+	case number > FormatNumber:
+		return fmt.Errorf("format %d, this program knows up to %d: %w", number, FormatNumber, ErrNewerFormat)
+	}
+	return nil
+}
+
+// SecretID tells one index secret from another without saying what it is.
+func SecretID(secret []byte) string {
+	sum := sha256.Sum256(append([]byte("signpost index secret\x00"), secret...))
+	return hex.EncodeToString(sum[:16])
 }
 
 // checkNoDatabase keeps us from taking another program's database for ours.

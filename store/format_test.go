@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -50,9 +51,9 @@ func TestNewerFormatIsRefusedAndLeftAlone(t *testing.T) {
 	if err := openTest(t, fs).Close(); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, fs, "data/FORMAT", "signpost-store 7\n")
+	writeFile(t, fs, "data/FORMAT", fmt.Sprintf("signpost-store %d\n", FormatNumber+1))
 	before := contents(t, fs, "data")
-	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format 7") {
+	if _, err := Open(testConfig(fs)); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), fmt.Sprintf("format %d", FormatNumber+1)) {
 		t.Errorf("open: %v, want ErrNewerFormat that names the format", err)
 	}
 	if after := contents(t, fs, "data"); !maps.Equal(before, after) {

@@ -103,7 +103,7 @@ func (t *tx) closeRole(a Assignment, at time.Time) (Assignment, error) {
 	if err != nil {
 		return a, err
 	}
-	if ok { // what it stands at now is what the wish stood for
+	if ok { // what it stands at now is what the wish stood for; what is followed stays
 		w.Skipped, w.Fill, w.Walked, w.Floor, w.Top = false, false, false, Stand{}, AdRef{}
 		w.Number++
 		if err := t.setRevisit(pub, w); err != nil {
@@ -182,6 +182,7 @@ type Takeover struct {
 	// that of a publisher of which nothing is known here.
 	Mark      AdRef
 	Height    uint64
+	Place     Place     // of Mark, if that is known
 	Applied   []cid.Cid // ads above Mark whose content From has, at most MaxElsewhere
 	Providers []Provider
 	Addrs     []string // where the publisher is reached, if that is not known here
@@ -217,7 +218,9 @@ func (o Takeover) check() error {
 // nothing, so it can be repeated.
 //
 // If this store knows the chain above the mark, what it skipped there is applied
-// after all; if it knows the chain but not the mark, it begins anew there.
+// after all; if it knows the chain but not the mark, it begins anew there. Ads below
+// the mark that are not done here, as they wait or were never met, are followed
+// (Revisit): what they do to what is held is applied, their content is not taken.
 func (s *Store) TakeOver(batch []Takeover) []error {
 	publishers := make([]peer.ID, len(batch))
 	for n, o := range batch {
@@ -281,12 +284,36 @@ func (t *tx) goOnAt(o Takeover) (Stand, error) {
 			return at, err
 		}
 		if known {
-			return t.goOnAtKnown(pub, at, entry.pos)
+			return t.goOnAtKnown(o, at, entry.pos)
 		}
-		if err := t.beginAnew(pub); err != nil {
-			return at, err
-		}
+		return t.goOnAnew(o, at)
 	}
+	return t.goOnFrom(o, at)
+}
+
+// goOnAnew goes on at an ad that was not met in a chain that is known.
+func (t *tx) goOnAnew(o Takeover, at Stand) (Stand, error) {
+	pub := o.Publisher
+	until := t.peek(pub).mark.Ad
+	w, ok, err := getRow(t.b, peerKey(prefixRevisit, pub), decodeRevisit)
+	if err != nil {
+		return at, err
+	}
+	if ok && w.Follow {
+		until = w.Until.Ad
+	}
+	if err := t.beginAnew(pub); err != nil {
+		return at, err
+	}
+	if at, err = t.goOnFrom(o, at); err != nil {
+		return at, err
+	}
+	return at, t.addRevisit(pub, Revisit{Follow: true, Since: AdRef{Ad: at.Ad, Pos: at.Pos}, Until: AdRef{Ad: until}})
+}
+
+// goOnFrom sets the mark to an ad above all that is known.
+func (t *tx) goOnFrom(o Takeover, at Stand) (Stand, error) {
+	pub := o.Publisher
 	if epoch := t.peek(pub).epoch; at.Pos <= epoch {
 		at.Pos = epoch + anewStride
 	}
@@ -294,6 +321,7 @@ func (t *tx) goOnAt(o Takeover) (Stand, error) {
 		return at, err
 	}
 	t.progress(pub).height = at.Height
+	t.isAt(pub, at.Pos, o.Place)
 	return at, nil
 }
 
@@ -302,15 +330,21 @@ func (t *tx) goOnAt(o Takeover) (Stand, error) {
 const anewStride = Position(1) << 32
 
 // goOnAtKnown goes on at an ad of the chain as it is known here.
-func (t *tx) goOnAtKnown(pub peer.ID, at Stand, pos Position) (Stand, error) {
+func (t *tx) goOnAtKnown(o Takeover, at Stand, pos Position) (Stand, error) {
+	pub := o.Publisher
 	at.Pos = pos
 	w := t.progress(pub)
 	if pos > w.mark.Pos {
+		between := Revisit{Follow: true, Since: AdRef{Ad: at.Ad, Pos: pos}, Until: AdRef{Ad: w.mark.Ad, Pos: w.mark.Pos}}
+		if err := t.addRevisit(pub, between); err != nil {
+			return at, err
+		}
 		if err := t.setMark(pub, AdRef{Ad: at.Ad, Pos: pos}); err != nil {
 			return at, err
 		}
 		if w.mark.Pos == pos {
 			w.height = at.Height
+			t.isAt(pub, pos, o.Place)
 		}
 	}
 	w.height = max(w.height, at.Height)
@@ -331,6 +365,7 @@ func (t *tx) beginAnew(pub peer.ID) error {
 			return err
 		}
 	}
+	t.setRuns(pub, t.runs(pub).ended(w.mark.Pos))
 	// A walk under way gives its ads places within a stride above.
 	*w = progressRow{epoch: top + anewStride, mhs: w.mhs, tombs: w.tombs}
 	if err := t.setElsewhere(pub, nil); err != nil {
@@ -379,6 +414,7 @@ func (s *Store) Release(publisher peer.ID, providers []peer.ID, gone func(peer.I
 		if err := errors.Join(t.unlean(publisher), t.beginAnew(publisher)); err != nil {
 			return err
 		}
+		t.setClosed(publisher, false)
 		return t.delete(peerKey(prefixAssignment, publisher))
 	})
 	if errors.Is(err, errStop) {

@@ -182,6 +182,7 @@ func (s *Store) reopen(cause error) error {
 	s.startJanitor()
 	s.down = nil
 	s.lives++
+	s.changes.Add(1) // some may be taken back
 	close(s.recovered)
 	s.recovered = make(chan struct{})
 	s.metrics.failed.Set(0)

@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // checkInvariants reads every row and compares those that must agree, and what
@@ -29,6 +33,21 @@ func checkCounted(s *Store) error {
 		if rows != counted {
 			return fmt.Errorf("%d rows %q, counted %d", rows, prefix, counted)
 		}
+	}
+	closed := make(map[peer.ID]bool)
+	err := scanPrefix(s.db, []byte{prefixAssignment}, func(k, v []byte) error {
+		id, err := parsePeerKey(prefixAssignment, k)
+		if row, rerr := decodeAssignment(v); err == nil && rerr == nil && row.Role == RoleHolder {
+			closed[id] = true
+		}
+		return err
+	})
+	frozen, ferr := has(s.db, []byte(keyFrozen))
+	if err := errors.Join(err, ferr); err != nil {
+		return err
+	}
+	if frozen != s.stops.frozen || !maps.Equal(closed, s.stops.closed) {
+		return fmt.Errorf("content is kept out by %v, %v; in memory by %+v", frozen, closed, s.stops)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ const (
 	prefixRemoved    = 'z' // z num4                provider's number removed, its records not yet swept
 	prefixLeans      = 'L' // L peer peer           content of the second's ads stands as the first's, by publishers
 	prefixState      = 'S' // S peer                whether a publisher is heard from, by publisher
+	prefixPlaces     = 'H' // H peer                what places positions are, by publisher
 	prefixRegistered = 'R' // R peer                sequence number of the last register request, by provider
 
 	keyFrozen = "f" // the frozen latch

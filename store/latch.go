@@ -34,7 +34,7 @@ func (s *Store) loadLatch() error {
 	if err != nil {
 		return err
 	}
-	s.latched, s.frozenTime, s.frozenWhy = ok, at, why
+	s.latched, s.stops.frozen, s.frozenTime, s.frozenWhy = ok, ok, at, why
 	s.frozen.Store(ok)
 	return nil
 }
@@ -103,7 +103,7 @@ func (s *Store) setLatched(latched bool) {
 
 func (s *Store) writeLatch(at time.Time, why string) error {
 	_, err := s.update(func(t *tx) error {
-		t.after(func() { s.frozenTime, s.frozenWhy = at, why })
+		t.after(func() { s.frozenTime, s.frozenWhy, s.stops.frozen = at, why, true })
 		for id, p := range s.publishers {
 			if err := t.setFrozenAt(id, p, t.stand(id)); err != nil {
 				return err
@@ -157,6 +157,7 @@ func (s *Store) Unfreeze() error {
 				return err
 			}
 		}
+		t.after(func() { s.stops.frozen = false })
 		return errors.Join(t.dropApplied(), t.delete([]byte(keyWhy)), t.delete([]byte(keyFrozen)))
 	})
 	if err != nil {

@@ -235,26 +235,24 @@ func raceSkipped(t *testing.T, stop, goOn func(*Store, []peer.ID) error) {
 		ids = append(ids, publisherID(i))
 	}
 	must(t, errors.Join(s.Open(ids, testTime)...))
-	for range 200 {
+	rounds := 60
+	if *soak {
+		rounds = 1000
+	}
+	for range rounds {
 		var wg sync.WaitGroup
 		for _, c := range chains {
 			write(t, s, c.ad("a", "m"), e, testMH(1))
 			wg.Go(func() {
 				for verdict := Applied; verdict == Applied; {
-					w, err := s.Begin(c.ad("a", "m"))
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					done := e
-					if err := w.Put(testMHs(2, 1)); errors.Is(err, ErrFrozen) {
+					ad, done := c.ad("a", "m"), e
+					_, err := tryWrite(s, ad, done, testMHs(2, 1)...)
+					if errors.Is(err, ErrFrozen) {
 						done.Kind, done.Verdict = EffectMetadata, SkippedFrozen
-					} else if err != nil {
-						t.Error(err)
-						return
+						_, err = tryWrite(s, ad, done)
 					}
 					verdict = done.Verdict
-					if _, err := w.Commit(done); err != nil {
+					if err != nil {
 						t.Error(err)
 						return
 					}

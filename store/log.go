@@ -73,14 +73,18 @@ func (s *Store) putLogged(id uint64, head []byte, hs []postings.Hash) error {
 	if err != nil {
 		return err
 	}
-	return s.index.Put(uint64(pos), id, hs)
+	if err := s.index.Put(uint64(pos), id, hs); err != nil {
+		return err
+	}
+	s.tail.add(hs)
+	return nil
 }
 
 // replayRows brings the rows' database up to the end of the log.
 func (s *Store) replayRows() error {
 	s.rowSeq = 0
 	if err := loadRow(s.db, []byte(keyLogSeq), decodeLogSeq, &s.rowSeq); err != nil {
-		return err
+		return inPart("rows", err)
 	}
 	return s.replay(func(pos wal.Pos, kind byte, payload []byte) error {
 		if kind != kindRows {
@@ -129,7 +133,7 @@ func (s *Store) replayPostings() error {
 
 func (s *Store) replay(fn func(pos wal.Pos, kind byte, payload []byte) error) error {
 	if err := s.log.Replay(0, fn); err != nil {
-		return fmt.Errorf("replay log: %w", err)
+		return inPart("log", fmt.Errorf("replay log: %w", err))
 	}
 	return nil
 }

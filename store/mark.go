@@ -72,6 +72,7 @@ func (t *tx) done(pub peer.ID, ad AdRef, now time.Time) (before bool, err error)
 	}
 	if next {
 		w.height++
+		t.passes(pub, w.mark, ad)
 		return false, t.moveMark(pub, ad, now)
 	}
 	key := peerPosKey(prefixPending, pub, ad.Pos)
@@ -139,6 +140,7 @@ func (t *tx) follow(pub peer.ID, from Position) error {
 				t.after(func() { t.s.moveOn(pub) })
 				return errStop
 			}
+			t.passes(pub, w.mark, ref)
 			w.mark = ref
 			w.height++
 		}
@@ -262,6 +264,7 @@ func (t *tx) nearMark(pub peer.ID, mark AdRef) (near bool, err error) {
 	if step == mark {
 		return true, nil
 	}
+	t.jumps(pub, step)
 	p := t.progress(pub)
 	from := p.mark.Pos
 	p.mark, p.markTime = step, time.Now()
@@ -285,6 +288,7 @@ func checkMark(publisher peer.ID, mark AdRef) error {
 }
 
 func (t *tx) setMark(pub peer.ID, mark AdRef) error {
+	t.jumps(pub, mark)
 	w := t.progress(pub)
 	if !mark.Ad.Defined() {
 		w.mark, w.markTime, w.height = AdRef{}, time.Time{}, 0

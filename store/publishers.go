@@ -134,6 +134,7 @@ func decodePublisher(b []byte) (publisherRow, error) {
 type publisher struct {
 	progress progressRow
 	info     publisherRow
+	runs     runs
 	swept    Position // tombstones up to here are gone; not on disk
 }
 

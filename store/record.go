@@ -280,7 +280,7 @@ func (c *change) effect(w *AdWriter, e Effect) error {
 		}
 	}
 	rec := &c.rec
-	if e.Verdict == SkippedFrozen && !rec.held() {
+	if e.Verdict != Applied && !rec.held() {
 		return nil
 	}
 	if rec.accepts(c.ad.Publisher, c.ad.Pos, c.again) {

@@ -18,18 +18,32 @@ import (
 type redo struct {
 	Skipped, Fill, Walked bool
 	Floor                 Stand
+	// Ads above until and up to since are followed.
+	Follow       bool
+	until, since Position
 }
 
 // floor is below what may be noted to be applied again.
 func (r redo) floor() Position {
-	if r.Fill {
+	switch {
+	case r.Fill:
 		return 0
+	case !r.Follow:
+		return r.Floor.Pos
+	case !r.Skipped:
+		return r.until
 	}
-	return r.Floor.Pos
+	return min(r.Floor.Pos, r.until)
+}
+
+// follows tells whether an ad that was noted is there for what it does to what is
+// held: its content is not taken.
+func (r redo) follows(pos Position) bool {
+	return r.Follow && !r.Fill && r.until < pos && pos <= r.since
 }
 
 func redoOf(w Revisit) (redo, bool) {
-	return redo{w.Skipped, w.Fill, w.Walked, w.Floor}, w.Skipped || w.Fill
+	return redo{w.Skipped, w.Fill, w.Walked, w.Floor, w.Follow, w.Until.Pos, w.Since.Pos}, w.Skipped || w.Fill || w.Follow
 }
 
 func (s *Store) loadRedo() error {
@@ -120,9 +134,12 @@ func (s *Store) RevisitWalked(publisher peer.ID, number uint64) error {
 }
 
 // RevisitGivenUp ends the wish of this number as far as that is possible: the
-// publisher stands at its mark again, and its ranges stay.
+// publisher stands at its mark again, and its ranges stay. What is noted of ads that
+// are followed is applied all the same.
 func (s *Store) RevisitGivenUp(publisher peer.ID, number uint64) error {
-	return s.endRevisit(publisher, number, func(w *Revisit) { w.Skipped, w.Fill, w.Floor, w.Top = false, false, Stand{}, AdRef{} })
+	return s.endRevisit(publisher, number, func(w *Revisit) {
+		w.Skipped, w.Fill, w.Floor, w.Top, w.Walked = false, false, Stand{}, AdRef{}, w.Follow
+	})
 }
 
 func (s *Store) endRevisit(publisher peer.ID, number uint64, change func(*Revisit)) error {

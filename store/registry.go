@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -199,6 +200,46 @@ func (s *Store) ProviderEntry(id peer.ID) (addrs []string, publisher peer.ID, ok
 	return w.addrs, w.last.publisher, ok, err
 }
 
+// ProviderView is what answers to lookups say of a provider.
+type ProviderView struct {
+	Known      bool // it is in the registry
+	Addrs      []string
+	Publisher  peer.ID // of its last ad, "" if there was none
+	Chain      *ExtendedSet
+	Contextual bool // some context has extended providers of its own
+}
+
+// ProviderView reads what answers say of a provider, besides its records.
+func (s *Store) ProviderView(id peer.ID) (v ProviderView, err error) {
+	if v.Addrs, v.Publisher, v.Known, err = s.ProviderEntry(id); err != nil || !v.Known {
+		return v, err
+	}
+	if err := s.enter(); err != nil {
+		return v, err
+	}
+	defer s.exit()
+	it, err := s.db.NewIter(bounds(peerKey(prefixExtended, id), keyEnd(peerKey(prefixExtended, id))))
+	if err != nil {
+		return v, fmt.Errorf("read extended providers of %s: %w", id, err)
+	}
+	chain := contextKey(prefixExtended, id, nil)
+	for ok := it.First(); ok && !v.Contextual; ok = it.Next() {
+		v.Contextual = !bytes.Equal(it.Key(), chain)
+	}
+	if err = it.Close(); err == nil {
+		v.Chain, err = readExtended(s.db, id, nil)
+	}
+	if err != nil {
+		return v, fmt.Errorf("read extended providers of %s: %w", id, err)
+	}
+	return v, nil
+}
+
+// Changes is a number that is another one after each change of anything but
+// postings, before the call that made the change returns. What was read after Changes
+// returned a number is still so as long as it returns the same.
+func (s *Store) Changes() uint64 { return s.changes.Load() }
+
 // Providers returns the whole registry, in the order of provider IDs.
 func (s *Store) Providers() ([]Provider, error) {
 	if err := s.enter(); err != nil {
@@ -283,6 +324,7 @@ func readExtended(r pebble.Reader, provider peer.ID, ctx []byte) (*ExtendedSet, 
 	if err != nil || !ok || !w.held() {
 		return nil, err
 	}
+	w.set.Publisher, w.set.Pos = w.publisher, w.pos
 	return &w.set, nil
 }
 

@@ -29,6 +29,12 @@ type Revisit struct {
 	// genesis: see Backfill.
 	Fill bool
 	Top  AdRef
+	// Follow asks for what the ads at or below Since and above Until do to what is
+	// held: the publisher was taken over at Since, and the ads between were not done
+	// here. Their content is another indexer's. If Until is undefined it is asked for
+	// down to the genesis; its position is 0 if that is not known.
+	Follow       bool
+	Since, Until AdRef
 	// Walked says that the way back is over: all that is wished is noted to be
 	// applied again.
 	Walked bool
@@ -58,12 +64,18 @@ func (w *Revisit) merge(newer Revisit) {
 	if newer.Fill {
 		w.Fill, w.Top = true, newer.Top
 	}
+	if newer.Follow {
+		if !w.Follow { // else what is older is not followed to the end yet
+			w.Until = newer.Until
+		}
+		w.Follow, w.Since = true, newer.Since
+	}
 	w.Walked = false
 	w.Number++
 }
 
 func (w Revisit) check() error {
-	if w.Depth < 0 || w.empty() || (w.Fill && !w.Top.Ad.Defined()) {
+	if w.Depth < 0 || w.empty() || (w.Fill && !w.Top.Ad.Defined()) || (w.Follow && !w.Since.Ad.Defined()) {
 		return fmt.Errorf("revisit of nothing: %w", ErrInvalid)
 	}
 	if len(w.Ads) > MaxRevisitAds {
@@ -77,7 +89,9 @@ func (w Revisit) check() error {
 	return nil
 }
 
-func (w Revisit) empty() bool { return !w.All && len(w.Ads) == 0 && !w.Skipped && !w.Fill }
+func (w Revisit) empty() bool {
+	return !w.All && len(w.Ads) == 0 && !w.Skipped && !w.Fill && !w.Follow
+}
 
 // Bits of the first byte of a wish's row.
 const (
@@ -85,10 +99,12 @@ const (
 	revisitSkipped
 	revisitFill
 	revisitWalked
+	revisitFollow
 )
 
 func (w Revisit) flags() (f byte) {
-	for bit, set := range map[byte]bool{revisitAll: w.All, revisitSkipped: w.Skipped, revisitFill: w.Fill, revisitWalked: w.Walked} {
+	for bit, set := range map[byte]bool{revisitAll: w.All, revisitSkipped: w.Skipped, revisitFill: w.Fill, revisitWalked: w.Walked,
+		revisitFollow: w.Follow} {
 		if set {
 			f |= bit
 		}
@@ -109,6 +125,10 @@ func (w Revisit) encode() []byte {
 	if w.Fill {
 		b = appendPos(appendCID(b, w.Top.Ad), w.Top.Pos)
 	}
+	if w.Follow {
+		b = appendPos(appendCID(b, w.Since.Ad), w.Since.Pos)
+		b = appendPos(appendCID(b, w.Until.Ad), w.Until.Pos)
+	}
 	return b
 }
 
@@ -116,7 +136,7 @@ func decodeRevisit(b []byte) (Revisit, error) {
 	r := &reader{b: b}
 	f := r.byte()
 	w := Revisit{All: f&revisitAll != 0, Skipped: f&revisitSkipped != 0, Fill: f&revisitFill != 0, Walked: f&revisitWalked != 0,
-		Depth: int(r.uvarint()), Number: r.uvarint()}
+		Follow: f&revisitFollow != 0, Depth: int(r.uvarint()), Number: r.uvarint()}
 	for range r.count(1) {
 		w.Ads = append(w.Ads, r.cid())
 	}
@@ -125,6 +145,10 @@ func decodeRevisit(b []byte) (Revisit, error) {
 	}
 	if w.Fill {
 		w.Top = AdRef{Ad: r.cid(), Pos: r.pos()}
+	}
+	if w.Follow {
+		w.Since = AdRef{Ad: r.cid(), Pos: r.pos()}
+		w.Until = AdRef{Ad: r.cid(), Pos: r.pos()}
 	}
 	if f != w.flags() || w.check() != nil {
 		r.fail()

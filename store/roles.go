@@ -239,7 +239,7 @@ func decodeAssignment(b []byte) (assignmentRow, error) {
 }
 
 func (s *Store) loadAssignments() error {
-	s.held = make(map[peer.ID]bool)
+	s.held, s.stops.closed = make(map[peer.ID]bool), make(map[peer.ID]bool)
 	return scanPrefix(s.db, []byte{prefixAssignment}, func(k, v []byte) error {
 		id, err := parsePeerKey(prefixAssignment, k)
 		if err != nil {
@@ -249,7 +249,7 @@ func (s *Store) loadAssignments() error {
 		row.Publisher = id
 		s.assignments[id] = Assignment(row)
 		if row.Role == RoleHolder {
-			s.held[id] = true
+			s.held[id], s.stops.closed[id] = true, true
 		}
 		return err
 	})
@@ -285,6 +285,7 @@ func (s *Store) upgradeAssignments() {
 }
 
 func (t *tx) setAssignment(a Assignment) error {
+	t.setClosed(a.Publisher, a.Role == RoleHolder)
 	return t.set(peerKey(prefixAssignment, a.Publisher), assignmentRow(a).encode())
 }
 
@@ -339,17 +340,6 @@ func (s *Store) PutCounts() map[peer.ID]PutCount {
 	return counts
 }
 
-// Takes tells whether content of a publisher is taken: the store is not frozen,
-// and the publisher not closed.
-func (s *Store) Takes(publisher peer.ID) bool {
-	if s.frozen.Load() {
-		return false
-	}
-	s.view.RLock()
-	defer s.view.RUnlock()
-	return s.assignments[publisher].Role != RoleHolder
-}
-
 // RoleState is an assignment and how far the publisher is, as after a power
 // loss.
 type RoleState struct {
@@ -360,7 +350,13 @@ type RoleState struct {
 	Walks   int // walks that have not come to their end, those included
 	Filling bool
 	// Behind says that ads above Stand are still to be found that were skipped.
-	Behind      bool
+	Behind bool
+	// Of a frozen store Stand is where an owner stood when the latch fell: the mark
+	// goes on over what is skipped. Top is the height of the newest ad that was
+	// applied above it, or more, and Unsure says that this is not known yet; 0 and
+	// false if there was none.
+	Top         uint64
+	Unsure      bool
 	Multihashes uint64 // put by committed ads
 	Addrs       []string
 	LastError   string
@@ -412,6 +408,21 @@ func (s *Store) RoleState(publisher peer.ID) (st RoleState, ok bool, err error) 
 	return st, err == nil, err
 }
 
+// stopped has an owner stand where the latch found it. What had been applied above
+// is passed by the mark once nothing is pending.
+func (st *RoleState) stopped(at Stand, w progressRow) {
+	if at.Ad.Defined() && at.Pos == 0 { // of a store of format 5: where is not known
+		st.Unsure = true
+		return
+	}
+	if at.Pos < st.Pos {
+		st.Stand = at
+	}
+	if len(st.applied) > 0 {
+		st.Top, st.Unsure = w.height, w.pending > 0 || w.scans > 0
+	}
+}
+
 // readRoles reads the assignments of now, and makes a version of their rows.
 func (s *Store) readRoles(r pebble.Reader) (version string, as []Assignment, err error) {
 	sum := sha256.New()
@@ -456,6 +467,9 @@ func (s *Store) roleState(r pebble.Reader, a Assignment) (RoleState, error) {
 		Multihashes: w.mhs, Addrs: info.addrs, LastError: info.lastError}
 	if wish.Skipped && wish.Floor.Pos < st.Pos {
 		st.Stand, st.Behind = wish.Floor, true
+	}
+	if s.frozen.Load() && a.Role == RoleOwner {
+		st.stopped(Stand{info.frozenAt, info.frozenPos, info.frozenHeight}, w)
 	}
 	if w.scans == 0 {
 		return st, nil

@@ -110,8 +110,14 @@ func TestAdsAppliedAboveTheFreezeAreOffered(t *testing.T) {
 	must(t, s.AddPending("pub", []AdRef{above.AdRef, gap.AdRef}))
 	write(t, s, above, content, testMH(3))
 	must(t, s.Freeze(testTime))
+	if st := wantRole(t, s, "pub", RoleOwner, Range{}); st.Ad != first.Ad || st.Height != 1 || !st.Unsure {
+		t.Errorf("frozen at %+v; want the first ad, and something unsure above", st)
+	}
 	write(t, s, gap, skipped)
 	must(t, s.Sync())
+	if st := wantRole(t, s, "pub", RoleOwner, Range{}); st.Ad != first.Ad || st.Height != 1 || st.Top != 3 || st.Unsure {
+		t.Errorf("frozen at %+v; want the first ad, and three ads to make up for", st)
+	}
 	for _, s := range []*Store{reopenCrashed(t, fs), s} {
 		if got := closeOne(t, s, "pub"); got.Ad != first.Ad || !slices.Equal(got.Applied, []cid.Cid{above.Ad}) {
 			t.Errorf("closed at %v with %v above, want %v, %v", got.Ad, got.Applied, first.Ad, above.Ad)
@@ -196,6 +202,10 @@ func TestUnfreezingHasWhatWasSkippedApplied(t *testing.T) {
 	must(t, s.Freeze(testTime))
 	for _, c := range []*chain{kept, gone} {
 		write(t, s, c.ad("b", "m"), skipped)
+		must(t, s.Sync())
+		if st := wantRole(t, s, c.publisher, RoleOwner, Range{}); st.Height != 1 || st.Top != 0 || st.Unsure {
+			t.Errorf("frozen at %+v, want what was there when the latch fell, although the mark goes on", st)
+		}
 	}
 	if got := closeOne(t, s, "gone"); got.Ad != at.Ad || got.Pos != at.Pos || got.Height != 1 {
 		t.Errorf("closed at %+v, want the mark of the freeze", got)

@@ -174,8 +174,23 @@ func (r *runner) begin(pub, i int) (commit func() error, err error) {
 	}
 	e := Effect{Kind: a.kind, Verdict: Applied, Provider: &ProviderUpdate{Addrs: a.addrs, Extended: a.xp}}
 	return func() error {
+		if r.current().frozen && a.kind == EffectContent {
+			return r.refused(w, e)
+		}
 		return r.do(modelOp{opApply, pub, i, Applied}, func() error { _, err := w.Commit(e); return err })
 	}, nil
+}
+
+// refused commits content while the store is frozen.
+func (r *runner) refused(w *AdWriter, e Effect) error {
+	_, err := w.Commit(e)
+	switch {
+	case errors.Is(err, ErrFrozen):
+		return nil
+	case err == nil:
+		return errors.New("content committed while frozen")
+	}
+	return err
 }
 
 func (r *runner) put(w *AdWriter, a *modelAd, frozen bool) error {

@@ -130,3 +130,40 @@ func TestRegisteredProvidersAreBounded(t *testing.T) {
 	}
 	sure(t, checkInvariants(s))
 }
+
+// TestProviderViewIsWhatItsPartsSay: and Changes moves with each of them.
+func TestProviderViewIsWhatItsPartsSay(t *testing.T) {
+	s := openTest(t, vfs.NewMem())
+	c := newChain("pub", "prov")
+	before := s.Changes()
+	view := func() ProviderView {
+		t.Helper()
+		v, err := s.ProviderView("prov")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now := s.Changes(); now == before {
+			t.Error("Changes has not moved")
+		} else {
+			before = now
+		}
+		return v
+	}
+	if v, err := s.ProviderView("prov"); err != nil || v.Known {
+		t.Errorf("%+v, %v", v, err)
+	}
+	write(t, s, c.ad("a", "m"), Effect{Kind: EffectContent, Verdict: Applied, Provider: &ProviderUpdate{Addrs: []string{"/ip4/1.2.3.4/tcp/1"}}}, testMHs(0, 3)...)
+	if v := view(); !v.Known || len(v.Addrs) != 1 || v.Publisher != "pub" || v.Chain != nil || v.Contextual {
+		t.Errorf("%+v", v)
+	}
+	set := &ExtendedSet{Providers: []ExtendedProvider{{ID: "other"}}}
+	write(t, s, c.ad("a", "m"), Effect{Kind: EffectContent, Verdict: Applied, Provider: &ProviderUpdate{Extended: set}})
+	if v := view(); v.Chain != nil || !v.Contextual {
+		t.Errorf("%+v", v)
+	}
+	chain := c.ad("", "")
+	write(t, s, chain, Effect{Kind: EffectNone, Verdict: Applied, Provider: &ProviderUpdate{Extended: set}})
+	if v := view(); v.Chain == nil || len(v.Chain.Providers) != 1 || !v.Contextual {
+		t.Errorf("%+v", v)
+	}
+}

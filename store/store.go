@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/signpost-index/signpost/store/keyset"
 	"github.com/signpost-index/signpost/store/postings"
 	"github.com/signpost-index/signpost/store/wal"
 )
@@ -53,6 +54,9 @@ var (
 	// ErrConflict: while an ad was written, an ad of another publisher removed
 	// its record. Begin it again.
 	ErrConflict = errors.New("record was removed by another publisher meanwhile")
+	// ErrTaken: what an ad brings was to be left out as the store was frozen, or the
+	// publisher closed, which is not so any more, or not yet. Begin it again, soon.
+	ErrTaken = errors.New("content of the publisher is not left out now")
 )
 
 // Store is an open data directory. It is safe for concurrent use.
@@ -76,6 +80,8 @@ type Store struct {
 	peers   *peerTable
 	metrics *metrics
 	syncer  *syncer
+	tail    *tail // of keys
+	changes atomic.Uint64
 
 	life      sync.RWMutex
 	closed    bool
@@ -123,6 +129,7 @@ type Store struct {
 	view        sync.RWMutex
 	publishers  map[peer.ID]*publisher
 	assignments map[peer.ID]Assignment
+	stops       stops
 	redo        map[peer.ID]redo // wishes that bear on marks; guarded by mu and view
 	elsewhere   map[peer.ID]int  // rows under prefixElsewhere; guarded by mu and view
 	frozenTime  time.Time
@@ -167,14 +174,14 @@ func openLocked(cfg Config, lock *pebble.Lock) (*Store, error) {
 		}
 	}
 	s := &Store{
-		cfg:       cfg,
-		lock:      lock,
-		metrics:   newMetrics(),
-		tidy:      make(chan struct{}, 1),
-		logBytes:  cfg.logBytes,
-		garbage:   make(chan struct{}, 1),
-		move:      make(chan struct{}, 1),
-		keySecret: sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
+		cfg:      cfg,
+		lock:     lock,
+		metrics:  newMetrics(),
+		tidy:     make(chan struct{}, 1),
+		logBytes: cfg.logBytes,
+		garbage:  make(chan struct{}, 1),
+		move:     make(chan struct{}, 1),
+		tail:     newTail(), keySecret: sha256.Sum256(append([]byte("signpost row key\x00"), cfg.Secret...)),
 		recovered: make(chan struct{}),
 	}
 	s.space = newSpace(cfg, s.metrics.noSpace)
@@ -216,31 +223,31 @@ func (s *Store) newDisk() *failStop {
 func (s *Store) openParts() (err error) {
 	fs, dir := s.disk, s.cfg.Dir
 	if s.db, err = pebble.Open(fs.PathJoin(dir, "rows"), s.pebbleOptions()); err != nil {
-		return err
+		return inPart("rows", err)
 	}
 	s.log, err = wal.Open(wal.Config{FS: fs, Dir: fs.PathJoin(dir, "log"), Before: wal.Pos(s.safe.Load()),
 		SegmentBytes: min(s.logBytes/logSegments, 64<<20), Logger: s.cfg.Logger})
 	if err != nil {
-		return err
+		return inPart("log", err)
 	}
 	s.logged.Store(s.log)
 	if err := s.replayRows(); err != nil {
 		return err
 	}
 	if err := s.dead.load(s.db); err != nil {
-		return err
+		return inPart("rows", err)
 	}
 	s.index, err = postings.Open(postings.Config{
-		FS: fs, Dir: fs.PathJoin(dir, "postings"), Secret: hashSecret(s.cfg.Secret),
+		FS: fs, Dir: fs.PathJoin(dir, "postings"), Secret: postings.Secret(keyset.SecretOf(s.cfg.Secret)),
 		MemoryBytes: memoryOf(s.cfg.MemoryBytes).postings, Alive: s.dead.alive,
 		BeforeIngest: func(uint64) error { return s.syncLog() }, Processors: s.cfg.Processors,
-		Logger: s.cfg.Logger, Registerer: s.cfg.Registerer,
+		Logger: s.cfg.Logger, Registerer: s.cfg.Registerer, LeaveDamage: s.cfg.leaveDamage,
 	})
 	if errors.Is(err, postings.ErrSecret) {
 		return fmt.Errorf("%w: %w", ErrOtherSecret, err)
 	}
 	if err != nil {
-		return err
+		return inPart("postings", err)
 	}
 	if err := s.replayPostings(); err != nil {
 		return err
@@ -248,7 +255,7 @@ func (s *Store) openParts() (err error) {
 	if err := s.syncLog(); err != nil {
 		return err
 	}
-	return s.load()
+	return inPart("rows", s.load())
 }
 
 // syncLog makes the log durable, unless it is. A table written before there is
@@ -303,13 +310,6 @@ func (s *Store) closeParts() error {
 	return errors.Join(errs...)
 }
 
-// hashSecret is the key of the index's hashes.
-func hashSecret(secret []byte) (key postings.Secret) {
-	sum := sha256.Sum256(append([]byte("signpost index hash\x00"), secret...))
-	copy(key[:], sum[:])
-	return key
-}
-
 // start starts the background work of a store that was just opened.
 func (s *Store) start() error {
 	s.syncer = startSyncer(s)
@@ -361,7 +361,7 @@ func (s *Store) load() (err error) {
 	if err := s.loadAssignments(); err != nil {
 		return err
 	}
-	if err := s.loadPublishers(); err != nil {
+	if err := errors.Join(s.loadPublishers(), s.loadRuns()); err != nil {
 		return err
 	}
 	if err := s.loadRedo(); err != nil {

@@ -16,8 +16,9 @@ type tx struct {
 	ids     idAllocator
 	totals  totals
 	changed map[peer.ID]*progressRow
-	applied []func() // what to do in memory once it is applied
-	dead    []uint64 // record IDs it removes
+	runsOf  map[peer.ID]runs // of those whose runs change
+	applied []func()         // what to do in memory once it is applied
+	dead    []uint64         // record IDs it removes
 }
 
 // update runs fn and applies what it did as one batch, unless fn returns an
@@ -47,6 +48,7 @@ func (s *Store) update(fn func(*tx) error) (Seq, error) {
 		f()
 	}
 	s.view.Unlock()
+	s.changes.Add(1)
 	return s.syncer.committed(t.dead), nil
 }
 
@@ -70,6 +72,9 @@ func (t *tx) finish() error {
 			p.progress = *w
 			t.s.publishers[id] = p
 		})
+	}
+	if err := t.finishRuns(); err != nil {
+		return err
 	}
 	if t.totals == t.s.totals {
 		return nil

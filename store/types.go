@@ -70,7 +70,8 @@ const (
 	// record already held was replaced, its multihashes are not here; another
 	// ad was about nothing that is held.
 	SkippedFrozen
-	// MarkedDone: counted as done by SetMark, not applied here.
+	// MarkedDone: counted as done by SetMark, not applied here; or its content is
+	// held elsewhere (Takeover), and only the metadata of what is held here changed.
 	MarkedDone
 )
 
@@ -109,10 +110,13 @@ type ProviderUpdate struct {
 
 // ExtendedSet is the set of extended providers of one context, or of the
 // whole chain for the empty context ID. A set without providers and without
-// Override removes the stored one.
+// Override removes the stored one. Publisher and Pos name the ad a stored set is
+// from, as far as that is known; in what is to be stored they say nothing.
 type ExtendedSet struct {
 	Override  bool
 	Providers []ExtendedProvider
+	Publisher peer.ID
+	Pos       Position
 }
 
 // ExtendedProvider also serves what the advertising provider serves. Empty

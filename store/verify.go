@@ -151,6 +151,8 @@ func (v *verifier) check(prefix byte) func(k, value []byte) error {
 		return decodes(func(b []byte) error { _, err := decodeRevisit(b); return err })
 	case prefixLeans:
 		return func(k, _ []byte) error { _, _, err := parseLeansKey(k); return err }
+	case prefixPlaces:
+		return decodes(func(b []byte) error { _, err := decodeRuns(b); return err })
 	case prefixRegistered:
 		return decodes(func(b []byte) error { _, err := decodeRegistered(b); return err })
 	}

@@ -34,7 +34,7 @@ func (x *Index) flushLoop(ctx context.Context) {
 		m, j := x.view.Load().flushing, x.job
 		x.mu.Unlock()
 		err := x.flush(ctx, m, j)
-		if isDamage(err) && !x.cfg.leaveDamage {
+		if isDamage(err) && !x.cfg.LeaveDamage {
 			if found, _ := x.salvage(ctx); len(found) > 0 {
 				err = x.flush(ctx, m, j)
 			}

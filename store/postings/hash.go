@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/multiformats/go-multihash"
+
+	"github.com/signpost-index/signpost/store/keyset"
 )
 
 // HashBits is the length of a Hash.
@@ -21,7 +23,7 @@ type Secret [16]byte
 
 // HashOf hashes a whole multihash. It does not allocate.
 func (s *Secret) HashOf(mh multihash.Multihash) (h Hash) {
-	a, b := sipHash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), mh)
+	a, b := keyset.Hash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), mh)
 	binary.LittleEndian.PutUint64(h[:8], a)
 	h[8], h[9] = byte(b), byte(b>>8)
 	return h
@@ -47,7 +49,7 @@ func HashBytes(hs []Hash) []byte {
 
 // fingerprint tells secrets apart without telling them.
 func (s *Secret) fingerprint() uint64 {
-	a, b := sipHash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), []byte("signpost postings fingerprint"))
+	a, b := keyset.Hash128(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), []byte("signpost postings fingerprint"))
 	return a ^ b
 }
 
@@ -66,3 +68,6 @@ func hashAt(prefix uint64) (h Hash) {
 
 // region is the part of the hash space the hash is in.
 func (h *Hash) region() int { return int(h[0]) }
+
+// Prefix are the first 64 bits of the hash.
+func (h *Hash) Prefix() uint64 { return h.prefix() }

@@ -41,7 +41,8 @@ type Config struct {
 	Registerer prometheus.Registerer // nil: no metrics
 
 	fill, patience uint64 // see bucketFill; tests lower them
-	leaveDamage    bool   // tests salvage themselves
+	// LeaveDamage has damage stay until Salvage is called.
+	LeaveDamage bool
 }
 
 // Defaults of Config.
@@ -148,7 +149,7 @@ func Open(cfg Config) (_ *Index, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop = stop
 	x.flusher.Go(func() { x.flushLoop(ctx) })
-	if !x.cfg.leaveDamage {
+	if !x.cfg.LeaveDamage {
 		x.flusher.Go(func() { x.salvageLoop(ctx) })
 	}
 	return x, nil

@@ -149,7 +149,7 @@ func TestStatsSayHowWrongTheyMayBe(t *testing.T) {
 	x := openTest(t, memConfig())
 	fill(t, x, 600)
 	within := 0
-	const rounds = 200
+	rounds := soak(50)
 	for range rounds {
 		s, err := x.Stats(300)
 		if err != nil {
@@ -187,7 +187,7 @@ func TestCheckpointIsAnIndex(t *testing.T) {
 
 func TestCheckNamesDamage(t *testing.T) {
 	cfg := memConfig()
-	cfg.leaveDamage = true
+	cfg.LeaveDamage = true
 	x := openTest(t, cfg)
 	fill(t, x, 300)
 	h := Hash{7, 7}

@@ -41,7 +41,7 @@ func (m *metrics) register(r prometheus.Registerer, x *Index) error {
 		}, x.pace.pausedSeconds))
 	m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "signpost_postings_lost_ratio", Help: "Part of the hash space where postings were lost to damage.",
-	}, func() float64 { return x.meta.Load().lost.share() }))
+	}, x.LostShare))
 	for i, c := range m.all {
 		if err := r.Register(c); err != nil {
 			for _, c := range m.all[:i] {
@@ -70,3 +70,6 @@ func (x *Index) DiskBytes() uint64 {
 	defer x.leave()
 	return x.db.Metrics().DiskSpaceUsage()
 }
+
+// LostShare is the part of the hash space, 0 to 1, where postings were lost.
+func (x *Index) LostShare() float64 { return x.meta.Load().lost.share() }

@@ -52,7 +52,7 @@ func TestLookupsAgreeWithThePlainWay(t *testing.T) {
 	x := openTest(t, Config{FS: vfs.NewMem(), Dir: "data", MemoryBytes: 1, fill: 1, patience: 1,
 		Alive: func(id uint64) bool { _, is := dead.Load(id); return !is }})
 	pos := uint64(0)
-	for range soak(25) {
+	for range soak(12) {
 		for range rng.IntN(40) {
 			pos++
 			first := rng.Uint64N(hashes)

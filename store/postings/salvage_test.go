@@ -19,7 +19,7 @@ import (
 )
 
 func damagedConfig() Config {
-	return Config{FS: vfs.NewMem(), Dir: "data", MemoryBytes: 1, leaveDamage: true}
+	return Config{FS: vfs.NewMem(), Dir: "data", MemoryBytes: 1, LeaveDamage: true}
 }
 
 const (
@@ -418,7 +418,7 @@ func TestDamageDoesNotStopPuts(t *testing.T) {
 			x := openTest(t, cfg)
 			fillForDamage(t, x)
 			closeAndBreak(t, x, d.do)
-			cfg.leaveDamage = false
+			cfg.LeaveDamage = false
 			x = openTest(t, cfg)
 			pos := x.Flushed()
 			for id := range uint64(3 * maxSublevels) {

@@ -205,8 +205,14 @@ func (t *tableReader) set(key, value []byte, err error) error {
 	return nil
 }
 
-// pass looks for the next entry after one that could not be read, bucket by
-// bucket. last is the key of the one before, nil if there is none.
+// maxStride is how many buckets are passed at once at most.
+const maxStride = 1024
+
+// pass looks for the next entry after one that could not be read. last is the key of
+// the one before, nil if there is none. Where it is damaged all buckets of a block are,
+// and there may be millions that are empty: so it tries one bucket, then the second
+// after that, the fourth, and when one can be read, where that begins. Of several
+// damaged blocks near to each other it may pass what is between; that is in the hole.
 func (t *tableReader) pass(last []byte, cause error) error {
 	h := hole{table: t.name, all: t.all, err: damage(cause)}
 	h.cut.start, h.lost.start = t.keys.start, t.keys.start
@@ -215,11 +221,23 @@ func (t *tableReader) pass(last []byte, cause error) error {
 		h.cut.start, h.lost.start, at = last, afterKey(last), last
 	}
 	t.key = nil
-	for at = t.m.bucketAfter(at); at != nil && bytes.Compare(at, t.keys.end) < 0; at = t.m.bucketAfter(at) {
-		if err := t.step(at); err == nil {
+	for stride := 1; ; stride = min(2*stride, maxStride) {
+		var buckets [][]byte
+		for len(buckets) < stride {
+			if at = t.m.bucketAfter(at); at == nil || bytes.Compare(at, t.keys.end) >= 0 {
+				break
+			}
+			buckets = append(buckets, at)
+		}
+		if len(buckets) == 0 {
 			break
-		} else if !isDamage(err) {
+		}
+		found, err := t.firstReadable(buckets)
+		if err != nil {
 			return err
+		}
+		if found {
+			break
 		}
 	}
 	h.cut.end = t.keys.end
@@ -229,6 +247,28 @@ func (t *tableReader) pass(last []byte, cause error) error {
 	h.lost.end = h.cut.end
 	t.holes = append(t.holes, h)
 	return nil
+}
+
+// firstReadable goes to the first entry at or after one of the buckets, ascending, from
+// which on entries can be read, if that is so of the last.
+func (t *tableReader) firstReadable(buckets [][]byte) (found bool, err error) {
+	readable := func(n int) bool {
+		stepped := t.step(buckets[n])
+		if stepped != nil && !isDamage(stepped) {
+			err = stepped
+		}
+		return stepped == nil
+	}
+	last := len(buckets) - 1
+	if !readable(last) || err != nil {
+		t.key = nil
+		return false, err
+	}
+	first := sort.Search(last, readable)
+	if err == nil {
+		err = t.step(buckets[first])
+	}
+	return err == nil, err
 }
 
 // postings decodes the entry. They are valid until the next call. What is not

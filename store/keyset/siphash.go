@@ -1,14 +1,14 @@
-package postings
+package keyset
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
 
-// sipHash128 is SipHash-2-4 with 128 bits of output (Aumasson and Bernstein,
+// Hash128 is SipHash-2-4 with 128 bits of output (Aumasson and Bernstein,
 // with the finalisation of the reference code's 16-byte mode). The two words
 // are the digest's bytes in little-endian order.
-func sipHash128(k0, k1 uint64, p []byte) (uint64, uint64) {
+func Hash128(k0, k1 uint64, p []byte) (uint64, uint64) {
 	v0 := k0 ^ 0x736f6d6570736575
 	v1 := k1 ^ 0x646f72616e646f6d ^ 0xee
 	v2 := k0 ^ 0x6c7967656e657261
