@@ -79,3 +79,9 @@ func (m *gossipMetrics) unregister() {
 }
 
 func (m *gossipMetrics) count(outcome string) { m.messages.WithLabelValues(outcome).Inc() }
+
+// Dropped counts the announces that were dropped because the receiver was busy.
+func (g *Gossip) Dropped() prometheus.Collector { return g.metrics.dropped }
+
+// Peers is how many connected peers take part in the topic.
+func (g *Gossip) Peers() int { return len(g.topic.ListPeers()) }

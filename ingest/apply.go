@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multihash"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/signpost-index/signpost/ingest/schema"
 	"github.com/signpost-index/signpost/store"
@@ -96,9 +97,10 @@ func (l *lane) later(j job, err error, k kind) time.Time {
 
 // apply gives one ad its verdict and, unless it is rejected, its effect. An
 // error means nothing was decided: the ad stays pending.
-func (l *lane) apply(ctx context.Context, j job) error {
+func (l *lane) apply(ctx context.Context, j job) (err error) {
+	ctx, span := l.i.span(ctx, "apply ad", "ad", j.Ad)
+	defer func() { span.end(err) }()
 	if j.ad == nil {
-		var err error
 		var block []byte
 		if j.ad, block, err = l.loadAd(ctx, j.Ad); err != nil {
 			return err
@@ -108,8 +110,8 @@ func (l *lane) apply(ctx context.Context, j job) error {
 	l.st.current(j.Ad)
 	start := time.Now()
 	done, err := l.applyAd(ctx, j)
-	for errors.Is(err, store.ErrConflict) && ctx.Err() == nil {
-		done, err = l.applyAd(ctx, j) // a removal took what was put along
+	for again(ctx, err) {
+		done, err = l.applyAd(ctx, j)
 	}
 	var no *rejection
 	if errors.As(err, &no) {
@@ -120,10 +122,31 @@ func (l *lane) apply(ctx context.Context, j job) error {
 	}
 	l.i.handed.ask()
 	l.i.metrics.applied(done.verdict)
+	span.said(attribute.String("signpost.verdict", done.verdict.String()), attribute.Int("signpost.multihashes", done.mhs))
 	l.st.applied()
 	l.i.stages.indexed(j.Ad, done.verdict)
 	l.i.log.Debug("ad done", "publisher", l.publisher, "ad", j.Ad, "verdict", done.verdict, "mhs", done.mhs, "elapsed", time.Since(start))
 	return nil
+}
+
+// takenWait is how long it may take until all know that content is taken now: a sync
+// of the disk. It is looked again after so long.
+const takenWait = 10 * time.Millisecond
+
+// again tells whether an ad is to be begun again at once: a removal took what was put
+// along, or its publisher was taken over while it was being left out.
+func again(ctx context.Context, err error) bool {
+	switch {
+	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, store.ErrTaken):
+		select {
+		case <-ctx.Done():
+		case <-time.After(takenWait):
+		}
+	default:
+		return false
+	}
+	return ctx.Err() == nil
 }
 
 // done says what became of an ad.
@@ -156,7 +179,10 @@ func (l *lane) applyAd(ctx context.Context, j job) (done, error) {
 	if err != nil {
 		return done{}, err
 	}
-	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad), HeldOnly: !l.i.cfg.Store.Takes(l.publisher)}
+	if !j.Again && l.i.cfg.Store.Passed(l.publisher, j.Pos) {
+		return done{verdict: store.MarkedDone}, nil // the mark was set above it meanwhile
+	}
+	e := store.Effect{Verdict: store.Applied, Provider: registryUpdate(ad), HeldOnly: !l.i.cfg.Store.TakesAd(l.publisher, j.Pos, j.Again)}
 	switch {
 	case ad.IsRm:
 		e.Kind = store.EffectRemove
@@ -286,11 +312,11 @@ func (l *lane) applyContent(ctx context.Context, j job, provider peer.ID, e stor
 		return done{}, err
 	}
 	if elsewhere {
-		e.Kind, e.Verdict = store.EffectNone, store.MarkedDone
+		e.Kind, e.Verdict, e.HeldOnly = store.EffectMetadata, store.MarkedDone, true
 		return l.commit(j, provider, e)
 	}
 	e.Kind = store.EffectContent
-	if st.Takes(l.publisher) {
+	if st.TakesAd(l.publisher, j.Pos, j.Again) {
 		mhs, err := l.putEntries(ctx, j, provider, e)
 		if !errors.Is(err, store.ErrFrozen) {
 			return done{e.Verdict, mhs}, err

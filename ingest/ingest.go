@@ -53,6 +53,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/signpost-index/signpost/ingest/ipnisync"
@@ -167,6 +168,8 @@ type Config struct {
 	Reached    func(publisher peer.ID, err error)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// Tracers make spans of sessions, heads and ads; nil makes none.
+	Tracers trace.TracerProvider
 }
 
 // Ingester syncs publishers. It is safe for concurrent use.
@@ -174,6 +177,7 @@ type Ingester struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+	tracer  trace.Tracer // nil: see span
 
 	seats    *seats // of publishers that have shown a valid head
 	guests   *seats // of the others: anybody can announce any number of them
@@ -229,6 +233,7 @@ func Open(cfg Config) (*Ingester, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		metrics: m,
+		tracer:  tracerOf(cfg.Tracers),
 		seats:   newSeats(maxSeats, slice),
 		guests:  newSeats(maxGuests, slice),
 		turns:   newTurns(max(runtime.NumCPU(), 2)),

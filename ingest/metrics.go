@@ -11,6 +11,8 @@ import (
 type metrics struct {
 	ads                        *prometheus.CounterVec // by verdict
 	adsDelayed, adsKnown, gaps prometheus.Counter
+	adsWalked, blocksFetched   prometheus.Counter
+	fetchSeconds               prometheus.Histogram
 	multihashes                atomic.Uint64
 	multihashesSkipped         prometheus.Counter
 	bytesFetched               prometheus.Counter
@@ -37,6 +39,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"verdict"}),
 		adsDelayed:         counter("signpost_ingest_ads_delayed_total", "Failed tries of an advertisement that will be tried again."),
 		adsKnown:           counter("signpost_ingest_ads_known_total", "Advertisements not fetched because the same one stands as part of another publisher's chain."),
+		adsWalked:          counter("signpost_ingest_ads_walked_total", "Advertisements passed by walks back along chains."),
+		blocksFetched:      counter("signpost_ingest_fetched_blocks_total", "Blocks fetched from publishers and mirrors."),
 		overAllowance:      counter("signpost_ingest_over_allowance_total", "Times a publisher was paused because it had used what one may have."),
 		maybeRepeated:      counter("signpost_ingest_maybe_repeated_multihashes_total", "Multihashes of contexts new here, in chains taken over in the middle: an update that repeats what the other indexer holds is among them."),
 		gaps:               counter("signpost_ingest_gaps_total", "Walks back along a chain that ended at a missing or undecodable advertisement."),
@@ -52,13 +56,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "signpost_ingest_sync_seconds", Help: "Duration of a session with a publisher.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 4, 10),
 		}),
+		fetchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "signpost_ingest_fetch_seconds", Help: "Time it took to fetch a block, until it was all here.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 10),
+		}),
 		stageSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signpost_ingest_stage_seconds", Help: "Time an advertisement took from one stage to another.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 12),
 		}, []string{"stage"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.syncSeconds, m.stageSeconds, m.ads, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		reg.MustRegister(m.syncSeconds, m.fetchSeconds, m.stageSeconds, m.ads, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "signpost_ingest_multihashes_total", Help: "Multihashes taken from entries.",
 		}, func() float64 { return float64(m.multihashes.Load()) }))
 	}
@@ -67,6 +75,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 // applied counts an ad with its verdict.
 func (m *metrics) applied(v store.Verdict) { m.ads.WithLabelValues(v.String()).Inc() }
+
+// MirrorFailures count advertisements not written to the mirror, and reads of one
+// that failed.
+func (i *Ingester) MirrorFailures() []prometheus.Collector {
+	return []prometheus.Collector{i.metrics.mirrorFailed, i.metrics.mirrorUnread}
+}
 
 // Multihashes is how many were taken from entries since Open.
 func (i *Ingester) Multihashes() uint64 { return i.metrics.multihashes.Load() }

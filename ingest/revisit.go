@@ -39,7 +39,8 @@ func contextOf(ad *schema.Advertisement) (key [16]byte) {
 // Wishes that bear on marks (store.Revisit's Skipped and Fill) rest while
 // content is not taken, and look only at ads that are not here: those skipped
 // above the floor, and those below the publisher's first range, which nobody
-// has passed yet.
+// has passed yet. So does a wish to follow ads that another indexer has: those at
+// or below where the publisher was taken over, down to where it stood here.
 
 // revisit goes back from the newest ad over ads this node has taken on as part
 // of the publisher's chain, and has those that are wished applied again, at the
@@ -56,6 +57,7 @@ type revisit struct {
 	wanted  map[cid.Cid]bool
 	removed map[[16]byte]bool // contexts newer ads have removed
 	again   []store.AdRef     // not noted yet
+	met     bool              // the ad at which following ends
 	trouble store.Trouble     // with next
 }
 
@@ -121,7 +123,9 @@ func (rv *revisit) run(ctx context.Context, s *session) error {
 func (rv *revisit) step(ctx context.Context, s *session) (done bool, err error) {
 	all := rv.wish.All && (rv.wish.Depth == 0 || rv.n < rv.wish.Depth)
 	floor := rv.wish.Skipped && rv.above > rv.wish.Floor.Pos+1
-	if !rv.next.Defined() || (!all && len(rv.wanted) == 0 && !floor && !rv.wish.Fill) {
+	rv.met = rv.met || rv.next == rv.wish.Until.Ad
+	follow := rv.wish.Follow && !rv.met
+	if !rv.next.Defined() || (!all && len(rv.wanted) == 0 && !floor && !rv.wish.Fill && !follow) {
 		return true, nil
 	}
 	if rv.n == maxRevisitAds || len(rv.removed) > maxRevisitRemoved {
@@ -131,7 +135,7 @@ func (rv *revisit) step(ctx context.Context, s *session) (done bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	if !ok && !rv.wish.Fill {
+	if !ok && !rv.wish.Fill && !follow {
 		return true, nil
 	}
 	// An ad in the chains of two publishers has its place in the other's on
@@ -140,8 +144,11 @@ func (rv *revisit) step(ctx context.Context, s *session) (done bool, err error) 
 	if ok && st.Publisher == s.publisher {
 		pos = st.Pos
 	}
-	if rv.wish.Fill && rv.next == rv.wish.Top.Ad {
+	switch {
+	case rv.wish.Fill && rv.next == rv.wish.Top.Ad:
 		pos = rv.wish.Top.Pos
+	case follow && rv.next == rv.wish.Since.Ad:
+		pos = rv.wish.Since.Pos
 	}
 	if pos == 0 {
 		return !rv.wish.Fill, rv.noRoom()
@@ -163,6 +170,8 @@ func (rv *revisit) step(ctx context.Context, s *session) (done bool, err error) 
 func (rv *revisit) missing(st store.AdState, known bool, pos store.Position, publisher peer.ID) bool {
 	switch {
 	case rv.wish.Skipped && pos > rv.wish.Floor.Pos && known && st.Verdict == store.SkippedFrozen:
+		return true
+	case rv.wish.Follow && !rv.met && pos <= rv.wish.Since.Pos && (!known || st.Publisher != publisher || st.Verdict == store.MarkedDone || st.Verdict == store.Pending):
 		return true
 	case rv.wish.Fill && pos > rv.wish.Top.Pos:
 		return known && st.Publisher == publisher && st.Verdict == store.MarkedDone // as another indexer has it
@@ -209,7 +218,7 @@ func (rv *revisit) look(s *session, ref store.AdRef, ad *schema.Advertisement, a
 
 // note has the ads looked at applied again.
 func (rv *revisit) note(s *session) error {
-	if err := s.again(rv.again, rv.wish.Fill || rv.wish.Skipped); err != nil {
+	if err := s.again(rv.again, rv.wish.Fill || rv.wish.Skipped || rv.wish.Follow); err != nil {
 		return err
 	}
 	rv.again = rv.again[:0]

@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -199,4 +200,129 @@ func TestReleasedPublisherIsFetchedAnew(t *testing.T) {
 		n.wantFound(testMultihashes(t, fmt.Sprint(k), 10), fmt.Sprint(k))
 	}
 	n.wantRanges(c, store.Range{})
+}
+
+// TestWhoTakesOverFollowsWhatItHeld: an indexer that holds older ads of a publisher
+// and takes it over further on applies what the ads between do to what it holds,
+// and takes none of their content: the other has that. It may know them, or have
+// some of them in work, or not have met them yet.
+func TestWhoTakesOverFollowsWhatItHeld(t *testing.T) {
+	for _, name := range []string{"not met", "waiting", "one is done", "waiting, and filled at once"} {
+		t.Run(name, func(t *testing.T) {
+			fill := strings.HasSuffix(name, "filled at once")
+			c := newTestChain(t)
+			n := openNode(t, vfs.NewMem(), c)
+			n.know(c)
+			n.open(c)
+			c.put("a", testMultihashes(t, "a", 10))
+			c.put("b", testMultihashes(t, "b", 10))
+			at := c.put("c", testMultihashes(t, "c", 10))
+			n.sync(c)
+			stood := n.closeRole(c)
+			if stood.Ad != at {
+				t.Fatalf("closed at %v", stood)
+			}
+			between := []cid.Cid{
+				c.put("x", testMultihashes(t, "x", 10)),
+				c.remove("a"),
+				c.ad(schema.Advertisement{ContextID: []byte("b"), Metadata: []byte("new"), Entries: schema.NoEntries}),
+				c.put("c", testMultihashes(t, "c too", 10)),
+				c.put("y", testMultihashes(t, "y", 10)),
+			}
+			mark := between[len(between)-1]
+			var refs []store.AdRef
+			for k, ad := range between {
+				refs = append(refs, store.AdRef{Ad: ad, Prev: append([]cid.Cid{at}, between...)[k], Pos: stood.Pos + positionStride + store.Position(k)})
+			}
+			if name != "not met" {
+				if err := n.store.AddPending(c.id(), refs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if name == "one is done" {
+				s := &session{publisher: c.id(), i: n.i}
+				last := len(refs) - 1
+				j := job{PendingAd: store.PendingAd{AdRef: refs[last]}, ad: &schema.Advertisement{}}
+				if _, err := s.commit(j, c.id(), store.Effect{Kind: store.EffectNone, Verdict: store.SkippedFrozen, HeldOnly: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := store.Takeover{Publisher: c.id(), From: "source", Mark: store.AdRef{Ad: mark, Pos: positionStride}, Height: 8}
+			if err := n.store.TakeOver([]store.Takeover{o})[0]; err != nil {
+				t.Fatal(err)
+			}
+			if st, _, err := n.store.RoleState(c.id()); err != nil || st.Ad != mark || st.Height != 8 {
+				t.Errorf("stands at %v, height %d, %v; want where it took over, 8", st.Ad, st.Height, err)
+			}
+			c.put("z", testMultihashes(t, "z", 10))
+			if fill {
+				if err := n.store.Backfill(c.id()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.sync(c)
+			n.until("what is held was followed", func() bool {
+				ids, err := n.store.Revisits()
+				return err == nil && len(ids) == 0
+			})
+			n.idle()
+			n.wantGone(testMultihashes(t, "a", 10))
+			if v := n.found(testMultihashes(t, "b", 1)[0]); len(v) != 1 || string(v[0].Metadata) != "new" {
+				t.Errorf("updated while the other had it: %v", v)
+			}
+			if !fill {
+				for _, other := range []string{"x", "c too", "y"} {
+					n.wantGone(testMultihashes(t, other, 10))
+				}
+				n.wantRanges(c, store.Range{To: at}, store.Range{From: mark})
+			}
+			n.wantFound(testMultihashes(t, "c", 10), "c")
+			n.wantFound(testMultihashes(t, "z", 10), "z")
+			if st, _, err := n.store.RoleState(c.id()); err != nil || st.Ad != c.head || st.Height != 9 || st.Pending > 0 {
+				t.Errorf("stands at %v, height %d, %d pending, %v; want the head, 9", st.Ad, st.Height, st.Pending, err)
+			}
+			// A backfill fetches what the other has, all the same.
+			if err := n.store.Backfill(c.id()); err != nil {
+				t.Fatal(err)
+			}
+			n.notify(c, c.head)
+			n.until("the chain is whole", func() bool {
+				st, _, err := n.store.RoleState(c.id())
+				return err == nil && !st.Filling
+			})
+			for _, other := range []string{"x", "c too", "y"} {
+				n.wantFound(testMultihashes(t, other, 10), other[:1])
+			}
+			n.wantGone(testMultihashes(t, "a", 10))
+		})
+	}
+}
+
+// TestAdsHeldElsewhereUpdateWhatIsHeldHere: of an ad above the mark whose content the
+// other indexer has, the metadata are of all of its context, here too.
+func TestAdsHeldElsewhereUpdateWhatIsHeldHere(t *testing.T) {
+	c := newTestChain(t)
+	n := openNode(t, vfs.NewMem(), c)
+	n.know(c)
+	n.open(c)
+	c.put("a", testMultihashes(t, "a", 10))
+	n.sync(c)
+	stood := n.closeRole(c)
+	more := c.ad(schema.Advertisement{ContextID: []byte("a"), Metadata: []byte("new"), Entries: c.entries(testMultihashes(t, "more", 10), 10)})
+	other := c.put("b", testMultihashes(t, "b", 10))
+	o := store.Takeover{Publisher: c.id(), From: "source", Mark: store.AdRef{Ad: stood.Ad, Pos: positionStride}, Height: 1, Applied: []cid.Cid{more, other}}
+	if err := n.store.TakeOver([]store.Takeover{o})[0]; err != nil {
+		t.Fatal(err)
+	}
+	n.sync(c)
+	if v := n.found(testMultihashes(t, "a", 1)[0]); len(v) != 1 || string(v[0].Metadata) != "new" {
+		t.Errorf("found %v, want the new metadata", v)
+	}
+	n.wantGone(testMultihashes(t, "more", 10))
+	n.wantGone(testMultihashes(t, "b", 10))
+	for _, ad := range []cid.Cid{more, other} {
+		if st := n.verdict(ad); st.Verdict != store.MarkedDone {
+			t.Errorf("ad that is held elsewhere is %v", st.Verdict)
+		}
+	}
 }

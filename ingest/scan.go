@@ -160,7 +160,9 @@ func (s *session) reach(ctx context.Context, t target) error {
 	if err != nil {
 		return fmt.Errorf("dial publisher %s: %w", s.publisher, err)
 	}
-	head, err := pub.Head(ctx)
+	hctx, span := s.i.span(ctx, "fetch head", "publisher", s.publisher)
+	head, err := pub.Head(hctx)
+	span.end(err)
 	if s.i.cfg.Reached != nil && ctx.Err() == nil {
 		s.i.cfg.Reached(s.publisher, err)
 	}

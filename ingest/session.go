@@ -112,12 +112,14 @@ func (s *session) readBacklog(again bool, after store.Position, limit int) ([]st
 
 // run works until nothing is due, the time slice is over, or the publisher
 // cannot be reached.
-func (s *session) run(ctx context.Context) outcome {
+func (s *session) run(ctx context.Context) (out outcome) {
 	if s.i.cfg.Allow != nil {
 		if err := s.i.cfg.Allow(s.publisher); err != nil {
 			return s.refused(err)
 		}
 	}
+	ctx, span := s.i.span(ctx, "sync", "publisher", s.publisher)
+	defer func() { span.end(out.err) }()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s.stop = stop
@@ -144,7 +146,7 @@ func (s *session) run(ctx context.Context) outcome {
 	s.w.pub = s.pub.Load()
 	s.i.durable.ask()
 	s.mirrorHead(ctx)
-	out := s.outcome(ctx, err)
+	out = s.outcome(ctx, err)
 	s.st.end(out.err)
 	return out
 }
@@ -324,10 +326,13 @@ func (s *session) fetch(ctx context.Context, c cid.Cid, hint ipnisync.Hint) (ipn
 	if p == nil {
 		return ipnisync.Block{}, ErrUnknownPublisher
 	}
+	start := time.Now()
 	block, err := p.Fetch(ctx, c, hint, s.i.memory)
 	if err != nil {
 		return ipnisync.Block{}, err
 	}
+	s.i.metrics.fetchSeconds.Observe(time.Since(start).Seconds())
+	s.i.metrics.blocksFetched.Inc()
 	s.worked()
 	s.i.metrics.bytesFetched.Add(float64(len(block.Bytes)))
 	s.i.turns.charge(s.publisher, fetchCost)

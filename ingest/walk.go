@@ -141,6 +141,7 @@ func (w *walk) pass(ad *schema.Advertisement, block []byte) {
 	w.jobs = append(w.jobs, job{PendingAd: store.PendingAd{AdRef: ref}, ad: ad, raw: w.s.i.toMirror(block), bytes: len(block)})
 	w.s.use(1, 0)
 	w.s.st.scanned(ref.Ad)
+	w.s.i.metrics.adsWalked.Inc()
 	w.s.i.stages.scanned(ref.Ad)
 	w.at = store.Scan{Next: ad.PreviousID, Pos: w.at.Pos - 1, Depth: w.at.Depth}
 	if w.at.Depth > 0 {

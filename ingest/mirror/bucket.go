@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/signpost-index/signpost/store/objects"
 )
 
 // bucket is a mirror in a bucket of an S3 server.
@@ -25,34 +26,16 @@ type bucket struct {
 }
 
 // maxTries bounds how often one request is made.
-const maxTries = 3
+const maxTries = objects.MaxTries
 
-func openBucket(ctx context.Context, p place, cfg Config) (*bucket, error) {
-	transport, err := minio.DefaultTransport(p.secure)
+func openBucket(ctx context.Context, p objects.Place, cfg Config) (*bucket, error) {
+	core, transport, err := p.Connect(cfg.StallTimeout)
 	if err != nil {
 		return nil, err
 	}
-	transport.ResponseHeaderTimeout = cfg.StallTimeout
-	lookup := minio.BucketLookupAuto
-	if p.pathStyle {
-		lookup = minio.BucketLookupPath
-	}
-	core, err := minio.NewCore(p.endpoint, &minio.Options{
-		Creds: credentials.NewChainCredentials([]credentials.Provider{
-			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
-		}),
-		Secure:       p.secure,
-		Region:       p.region,
-		BucketLookup: lookup,
-		Transport:    transport,
-		MaxRetries:   maxTries,
-	})
-	if err != nil {
-		return nil, err
-	}
-	b := &bucket{core: *core, bucket: p.bucket, stall: cfg.StallTimeout, transport: transport}
-	if p.prefix != "" {
-		b.prefix = p.prefix + "/"
+	b := &bucket{core: *core, bucket: p.Bucket, stall: cfg.StallTimeout, transport: transport}
+	if p.Prefix != "" {
+		b.prefix = p.Prefix + "/"
 	}
 	if err := b.check(ctx); err != nil {
 		b.close()

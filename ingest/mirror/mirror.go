@@ -11,6 +11,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
+
+	"github.com/signpost-index/signpost/store/objects"
 )
 
 var (
@@ -114,11 +116,11 @@ func Open(ctx context.Context, cfg Config) (*Mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := parseURL(cfg.URL)
+	place, err := objects.Parse(cfg.URL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mirror: %w", err)
 	}
-	fs, err := place.open(ctx, cfg)
+	fs, err := openFiles(ctx, place, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open mirror %s: %w", place, err)
 	}
@@ -131,6 +133,23 @@ func Open(ctx context.Context, cfg Config) (*Mirror, error) {
 		return nil, fmt.Errorf("open mirror %s: %w", place, err)
 	}
 	return m, nil
+}
+
+func openFiles(ctx context.Context, p objects.Place, cfg Config) (files, error) {
+	if p.Dir != "" {
+		return openDirectory(p.Dir, cfg)
+	}
+	return openBucket(ctx, p, cfg)
+}
+
+// Dir is the directory that a mirror's URL names, absolute; "" for a bucket and
+// for what is no URL of a mirror.
+func Dir(url string) string {
+	p, err := objects.Parse(url)
+	if err != nil {
+		return ""
+	}
+	return p.Dir
 }
 
 func newMirror(cfg Config, fs files) (*Mirror, error) {
