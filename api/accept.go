@@ -16,6 +16,14 @@ import (
 // have come to rely on it (q=0 included). err is set if an element is not a
 // media type; its text is that of package mime.
 func ParseAccept(r *http.Request) (json, ndjson bool, err error) {
+	if values := r.Header["Accept"]; len(values) == 1 {
+		switch values[0] { // what nearly everybody sends
+		case MediaJSON, "*/*":
+			return true, false, nil
+		case MediaNDJSON:
+			return false, true, nil
+		}
+	}
 	named := false
 	for _, header := range r.Header.Values("Accept") {
 		for element := range strings.SplitSeq(header, ",") {

@@ -22,15 +22,17 @@ const (
 var ErrTooLarge = errors.New("answer too large")
 
 // NewHTTPClient returns a client with a connection pool of its own, made for
-// many requests to few hosts. Its CloseIdleConnections lets go of the pool.
+// many requests to few hosts, over HTTP/1.1; see UseTLS. Its CloseIdleConnections lets go of the pool.
 func NewHTTPClient() *http.Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	secure := clientTLS.Load()
 	return &http.Client{
 		Timeout: requestTimeout,
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dialer.DialContext,
-			ForceAttemptHTTP2:     true,
+			DialTLSContext:        secure.dialer(dialer.DialContext),
+			TLSClientConfig:       secure.client(), // through a proxy
 			MaxIdleConns:          4 * idlePerHost,
 			MaxIdleConnsPerHost:   idlePerHost,
 			IdleConnTimeout:       90 * time.Second,

@@ -15,7 +15,7 @@ import (
 // the reference indexer, except where noted.
 const (
 	readHeaderTimeout = 10 * time.Second // ours: a slow header is an attack
-	readTimeout       = 30 * time.Second
+	readTimeout       = 30 * time.Second // of a request with a body
 	// WriteTimeout is how long an answer may take from the end of the
 	// request's header. A handler that streams extends it for each piece it
 	// sends, with [http.ResponseController.SetWriteDeadline].
@@ -38,17 +38,26 @@ const (
 // handler that panics costs its own connection only. The result is nil if ctx
 // ended, and the listener's error otherwise.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
+	return ServeDraining(ctx, nil, ln, h, log)
+}
+
+// ServeDraining is Serve for a listener that clients are to leave before it closes.
+// From when draining is closed until ctx ends, requests are answered as before,
+// with Connection: close, and [Draining] is true for them. A nil draining never
+// is.
+func ServeDraining(ctx context.Context, draining <-chan struct{}, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	// Requests outlive ctx by the grace period, so theirs is another context.
-	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	requests, cancelRequests := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), drainKey{}, draining))
 	defer cancelRequests()
 	gate := newGate(ln, maxConns)
+	var running sync.WaitGroup // handlers, also of connections that were hijacked
 	srv := &http.Server{
-		Handler:           logPanics(h, log),
+		Handler:           counted(logPanics(lettingGo(h, draining), log), &running),
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
+		ReadTimeout:       readHeaderTimeout, // a body gets more: see counted
 		WriteTimeout:      WriteTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -72,10 +81,35 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 	}
 	_ = srv.Close() // the listener's own error, if any, was returned by Serve
 	cancelRequests()
-	if !gate.drain(stragglerTimeout) {
+	if !gate.drain(stragglerTimeout) || !waitFor(&running, stragglerTimeout) {
 		log.Error("request handler still running after shutdown")
 	}
 	return err
+}
+
+// counted counts requests while they are handled, and gives those with a body the time
+// it may take. The others, nearly all, are spared a deadline of their own.
+func counted(h http.Handler, running *sync.WaitGroup) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// waitFor reports whether all have ended within d.
+func waitFor(running *sync.WaitGroup, d time.Duration) bool {
+	ended := make(chan struct{})
+	go func() { running.Wait(); close(ended) }()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // logPanics tells a person about a panic in h and aborts that answer, so that

@@ -18,6 +18,7 @@ type announceMetrics struct {
 	passed            *prometheus.CounterVec // by to, result
 	polls             *prometheus.CounterVec // by result
 	passive           prometheus.Gauge
+	takenSeconds      prometheus.Histogram
 }
 
 func newAnnounceMetrics(r prometheus.Registerer) *announceMetrics {
@@ -42,7 +43,9 @@ func newAnnounceMetrics(r prometheus.Registerer) *announceMetrics {
 		journalFailures:   counter("journal_failures_total", "Writes of the journal that failed."),
 		passed: counters("announces_passed_on_total",
 			"Announces passed on outside the pool, by way (gossip or url) and result: accepted, failed (a retry counts again), dropped.", "way", "result"),
-		polls:   counters("polls_total", "Publishers that owners were asked to poll after the start, by result: asked, running, heard (an announce was there first), failed.", "result"),
+		polls: counters("polls_total", "Publishers that owners were asked to poll after the start, by result: asked, running, heard (an announce was there first), failed.", "result"),
+		takenSeconds: f.NewHistogram(prometheus.HistogramOpts{Namespace: "signpost", Subsystem: "assigner", Name: "announce_taken_seconds",
+			Help: "From hearing an announce until an owner has taken it, assigning its publisher included.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10)}),
 		passive: gauge("passive", "1 while this assigner stands by for another, else 0."),
 	}
 }

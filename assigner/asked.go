@@ -46,6 +46,15 @@ func (a *Assigner) askExplain(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: publisher: %w", admin.ErrBadRequest, err)
 	}
+	x := a.explain(id)
+	if len(x.Places) == 0 && x.Waiting == "" && len(x.Steps) == 0 {
+		return nil, fmt.Errorf("%w: no indexer has publisher %s, and no announce of it has come", admin.ErrNotFound, id)
+	}
+	return x, nil
+}
+
+// explain is Explain together with what is under way and what happened.
+func (a *Assigner) explain(id peer.ID) Explanation {
 	x := Explain(a.pool.peek(time.Now()), id)
 	for _, s := range a.pool.steps() {
 		if s.Publisher == id {
@@ -54,10 +63,7 @@ func (a *Assigner) askExplain(r *http.Request) (any, error) {
 	}
 	a.pool.addSince(&x)
 	x.Events = a.events.page(EventQuery{Publisher: id, Limit: maxNamed}).Events
-	if len(x.Places) == 0 && x.Waiting == "" && len(x.Steps) == 0 {
-		return nil, fmt.Errorf("%w: no indexer has publisher %s, and no announce of it has come", admin.ErrNotFound, id)
-	}
-	return x, nil
+	return x
 }
 
 // clean has surplus freed, by steps of the plans to come.

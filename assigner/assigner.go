@@ -17,6 +17,7 @@ import (
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/api/health"
 )
 
 // Defaults of Config.
@@ -114,6 +115,11 @@ type Assigner struct {
 	events  *events
 	roster  *roster
 	covered coverageCache
+	board   *health.Board
+	pages   *pages
+	tasks   *taskStore
+	settle  time.Duration // see settleTime
+	silence silence       // of the step under way; runTasks's
 }
 
 // links are the ways out of the assigner, which tests replace.
@@ -159,6 +165,7 @@ func open(cfg Config, l links) (*Assigner, error) {
 		metrics: newMetrics(cfg.Registerer),
 		seen:    announce.NewSeen(seenAnnounces),
 		links:   l,
+		settle:  settleTime,
 	}
 	if cfg.Key != nil {
 		id, err := peer.IDFromPrivateKey(cfg.Key)
@@ -183,7 +190,12 @@ func open(cfg Config, l links) (*Assigner, error) {
 	if err := a.openOperating(); err != nil {
 		return nil, err
 	}
-	return a, a.openAnnounces()
+	if err := a.openAnnounces(); err != nil {
+		return a, err
+	}
+	a.board = a.newBoard()
+	a.pages = &pages{a: a}
+	return a, nil
 }
 
 func setDefault(d *time.Duration, to time.Duration) {
@@ -292,6 +304,7 @@ func (a *Assigner) Run(ctx context.Context) error {
 	if a.cfg.Gossip != nil {
 		start("gossip", func(ctx context.Context) error { return a.cfg.Gossip.Run(ctx, a.hear) })
 	}
+	start("health", a.board.Run)
 	a.operate(start)
 	start("pool map", a.leaveHints)
 	a.log.Info("assigner started", "id", a.id, "url", a.URL(), "members", a.pool.size())

@@ -118,6 +118,45 @@ func (c *Client) Remove(ctx context.Context, indexer string, dryRun bool, w Wish
 	return c.do(ctx, http.MethodDelete, membersPath, w, values, "")
 }
 
+// Tasks asks for what takes long and is under way, and for upgrades and re-indexes
+// that were.
+func (c *Client) Tasks(ctx context.Context) (p TasksPage, err error) {
+	err = c.call(ctx, http.MethodGet, tasksPath, nil, "", &p)
+	return p, err
+}
+
+// Upgrade begins an upgrade of some indexers, or of all. ErrRefused if one is under
+// way.
+func (c *Client) Upgrade(ctx context.Context, s UpgradeSettings, indexers []string, w Wish) (Done, error) {
+	return c.do(ctx, http.MethodPost, tasksPath, w, neturl.Values{
+		"max-down": {s.MaxDown}, "min-copies": {strconv.Itoa(s.MinCopies)}, "down-for": {s.DownFor.String()},
+		"back-within": {s.BackWithin.String()}, "exec": {strconv.FormatBool(s.Exec)}, "indexer": {strings.Join(indexers, ",")},
+	}, "")
+}
+
+// Reindex begins a re-index of some indexers, or of those that say that they have
+// lost postings. ErrRefused if a task is under way.
+func (c *Client) Reindex(ctx context.Context, s ReindexSettings, indexers []string, w Wish) (Done, error) {
+	return c.do(ctx, http.MethodPost, tasksPath, w, neturl.Values{
+		"kind": {string(TaskReindex)}, "back-within": {s.BackWithin.String()}, "mark-whole": {strconv.FormatBool(s.MarkWhole)},
+		"indexer": {strings.Join(indexers, ",")},
+	}, "")
+}
+
+// ChangeTask has a task "pause", "resume" or "end", or a step of it "retry" or
+// "skip", the current one if indexer is empty.
+func (c *Client) ChangeTask(ctx context.Context, id, do, indexer string, w Wish) (Done, error) {
+	return c.do(ctx, http.MethodPut, tasksPath, w, neturl.Values{"id": {id}, "do": {do}, "indexer": {indexer}}, "")
+}
+
+// Command tells what becomes of the command for an indexer: CommandBegun, before it
+// is, or CommandFailed, with why. ErrRefused if the indexer must not be restarted
+// now.
+func (c *Client) Command(ctx context.Context, id, indexer, result, text string) error {
+	_, err := c.do(ctx, http.MethodPut, tasksPath, Wish{}, neturl.Values{"id": {id}, "do": {"command"}, "indexer": {indexer}, "result": {result}, "text": {text}}, "")
+	return err
+}
+
 // Drain has an indexer's publishers go to others, and Undrain ends that.
 func (c *Client) Drain(ctx context.Context, indexer string, w Wish) (Done, error) {
 	return c.do(ctx, http.MethodPut, drainPath, w, neturl.Values{"indexer": {indexer}}, "")

@@ -31,8 +31,12 @@ type CoveredMember struct {
 	Plain bool `json:",omitzero"`
 	// AsOf is the last look that found it so; zero if that is known from a pool
 	// map only.
-	AsOf       time.Time `json:",omitzero"`
-	Publishers []admin.CoveredPublisher
+	AsOf time.Time `json:",omitzero"`
+	// Frozen says that it was at AsOf, and HeldSeconds for how long from then it
+	// stays so, whether it can be reached or not.
+	Frozen      bool    `json:",omitzero"`
+	HeldSeconds float64 `json:",omitzero"`
+	Publishers  []admin.CoveredPublisher
 }
 
 // coverage is the union of what the members said they own and hold.
@@ -43,10 +47,12 @@ func (p *pool) coverage(now time.Time) PoolCoverage {
 	for _, n := range p.nodes {
 		m := CoveredMember{Find: n.member.Find, State: p.state(n, now), AsOf: n.looked, Publishers: []admin.CoveredPublisher{}}
 		if f := n.facts; f != nil {
-			m.ID, m.Known, m.Plain = f.id, true, f.plain
+			m.ID, m.Known, m.Plain, m.Frozen = f.id, true, f.plain, f.frozen
+			m.HeldSeconds = max(f.heldUntil.Sub(n.looked), 0).Seconds()
 			for _, r := range f.roles {
 				p := admin.CoveredPublisher{
-					Publisher: r.Publisher, Role: r.Role, Ranges: r.Ranges, Mark: r.Mark, Height: r.Height, More: r.Gaps > 0 || r.Pending > 0,
+					Publisher: r.Publisher, Role: r.Role, Ranges: r.Ranges, Mark: r.Mark, Height: r.Height, Top: r.Top,
+					More: r.Unsure || !f.frozen && (r.Gaps > 0 || r.Pending > 0),
 				}
 				for _, id := range r.LeansOn {
 					p.Lacks = append(p.Lacks, admin.Lack{Indexer: id})

@@ -12,12 +12,14 @@
 // No facts are kept on disk. Roles live in the indexers and are read from there;
 // an assigner started anew finds them and has nothing to do but to have the
 // owners poll. What is kept is what the operator asked for ([Intents]), which
-// nobody else knows, and announces that no owner has yet, if it is given a
-// journal.
+// nobody else knows, how far an upgrade is ([Task]), and announces that no owner
+// has yet, if it is given a journal.
 //
 //	pool file ─┐
 //	DNS ───────┼─▶ roster ─▶ members of the pool
 //	operator ──┴─▶ Intents (a file of wishes)
+//
+// People see all that on the pool page ([github.com/signpost-index/signpost/assigner/page]).
 //
 // What it promises:
 //
@@ -36,6 +38,8 @@
 //     taken it or a newer one replaces it.
 //   - Kept announces are bounded in number and bytes, and those of publishers
 //     that no indexer has, which anyone can make up, have room of their own.
+//   - An upgrade takes no indexer out of service that others do not make up for,
+//     restarts none twice, and goes on after a kill (task.go, gate.go).
 //   - One that stands by for another takes no step and sends nothing as long as
 //     the other one answers.
 //

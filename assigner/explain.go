@@ -110,6 +110,10 @@ func stateOf(ix Indexer) State {
 	switch {
 	case ix.Lost:
 		return StateLost
+	case ix.Crashing:
+		return StateCrashing
+	case ix.Resting:
+		return StateResting
 	case !ix.Reachable:
 		return StateDown
 	case ix.Draining:

@@ -35,6 +35,9 @@ type client interface {
 	admin.Indexer
 	admin.Node
 	admin.RoleKeeper
+	// Reindex and MarkWhole are those of admin.Operator.
+	Reindex(ctx context.Context) (admin.Reindexed, error)
+	MarkWhole(ctx context.Context, force bool) error
 }
 
 // facts are what one look at an indexer brought, or a pool map that other
@@ -43,13 +46,34 @@ type facts struct {
 	id        peer.ID
 	plain     bool // it knows no roles
 	frozen    bool
-	usage     float64 // percent of its file system in use, -1 unknown
+	heldUntil time.Time // it stays frozen until then at least; the zero time: it is not held
+	usage     float64   // percent of its file system in use, -1 unknown
 	node      admin.NodeStatus
 	version   string                // of its roles
 	roles     []admin.PublisherRole // by publisher
 	index     map[peer.ID]int       // place in roles
 	preferred []peer.ID             // ascending
 	read      time.Time             // when roles and preferred were
+}
+
+// resting tells whether it is frozen for a short time only, to be maintained: it
+// keeps what it owns, as one that is down does.
+func (f *facts) resting(now time.Time, grace time.Duration) bool {
+	return f.frozen && f.node.FrozenBy == admin.FrozenByMaintenance && now.Before(f.heldUntil.Add(grace))
+}
+
+// holdEnds is until when a node that was asked at a time is held at least, or when
+// its hold ended, as far as that is known. It need not have been unfrozen by then.
+func holdEnds(n admin.NodeStatus, old *facts, asked time.Time) (at time.Time) {
+	switch {
+	case n.Frozen && n.HeldSeconds > 0:
+		return asked.Add(time.Duration(min(n.HeldSeconds, admin.MaxHold.Seconds()) * float64(time.Second)))
+	case !n.Frozen || n.FrozenBy != admin.FrozenByMaintenance:
+		return at
+	case old != nil && old.id == n.ID && old.heldUntil.Before(asked) && !old.heldUntil.IsZero():
+		return old.heldUntil
+	}
+	return asked
 }
 
 // foreign tells whether an error says that an indexer knows nothing of what was
@@ -96,7 +120,7 @@ func (f *facts) held(now time.Time) []Held {
 	for _, r := range f.roles {
 		hs = append(hs, Held{
 			Publisher: r.Publisher, Role: r.Role, Continued: r.Continued, Ranges: r.Ranges, LeansOn: r.LeansOn,
-			Height: r.Height, Filling: r.Filling, Load: r.MultihashesPerSecond, Weight: r.RateWeight,
+			Height: r.Height, Top: r.Top, Unsure: r.Unsure, Filling: r.Filling, Load: r.MultihashesPerSecond, Weight: r.RateWeight,
 			Stale: !f.plain && r.Role == admin.RoleOwner && r.Mark == "" && r.Pending == 0 &&
 				!r.Since.IsZero() && now.Sub(r.Since) > staleAfter,
 		})
@@ -135,6 +159,7 @@ func (a *Assigner) read(ctx context.Context, ix client, old *facts) (*facts, err
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
 	defer cancel()
 	f := new(facts)
+	began := time.Now()
 	node, err := ix.Node(ctx)
 	switch {
 	case foreign(err):
@@ -143,11 +168,14 @@ func (a *Assigner) read(ctx context.Context, ix client, old *facts) (*facts, err
 		return nil, fmt.Errorf("read status: %w", err)
 	}
 	f.id, f.frozen, f.usage, f.node = node.ID, node.Frozen, node.Usage, node
+	f.heldUntil = holdEnds(node, old, began)
 	if err := f.id.Validate(); err != nil {
 		return nil, fmt.Errorf("read status: indexer tells no identity: %w", err)
 	}
 	version := ""
-	if old != nil && old.id == f.id && time.Since(old.read) < refreshFacts && old.frozen == f.frozen {
+	t, upgrading := a.tasks.active() // then how far publishers are counts now
+	upgrading = upgrading && t.Kind == TaskUpgrade
+	if !upgrading && old != nil && old.id == f.id && time.Since(old.read) < refreshFacts && old.frozen == f.frozen {
 		version = old.version
 	}
 	roles, err := ix.Roles(ctx, version)

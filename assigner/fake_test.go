@@ -72,7 +72,8 @@ type noRoles struct{}
 func (noRoles) Node(context.Context) (admin.NodeStatus, error) {
 	return admin.NodeStatus{}, admin.ErrNotFound
 }
-func (noRoles) Unfreeze(context.Context) error { return admin.ErrNotSupported }
+func (noRoles) Hold(context.Context, time.Duration, string) error { return admin.ErrNotSupported }
+func (noRoles) Unfreeze(context.Context) error                    { return admin.ErrNotSupported }
 func (noRoles) Roles(context.Context, string) (*admin.Roles, error) {
 	return nil, admin.ErrNotSupported
 }
@@ -97,6 +98,10 @@ func (noRoles) Coverage(context.Context) (admin.Coverage, error) {
 func (noRoles) PoolMap(context.Context) (admin.PoolMap, error) {
 	return admin.PoolMap{}, admin.ErrNotSupported
 }
+func (noRoles) Reindex(context.Context) (admin.Reindexed, error) {
+	return admin.Reindexed{}, admin.ErrNotSupported
+}
+func (noRoles) MarkWhole(context.Context, bool) error           { return admin.ErrNotSupported }
 func (noRoles) SetPoolMap(context.Context, admin.PoolMap) error { return admin.ErrNotSupported }
 
 func newFake(id peer.ID) *fakeIndexer {

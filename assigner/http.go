@@ -9,6 +9,8 @@ import (
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/api/openapi"
+	"github.com/signpost-index/signpost/assigner/page"
 )
 
 // Paths of the read-only pages, which are ours and not the reference's.
@@ -23,10 +25,12 @@ type State string
 const (
 	StateActive   State = "active"   // takes publishers
 	StateFrozen   State = "frozen"   // keeps what it has, takes nothing new
+	StateResting  State = "resting"  // held, to be restarted: it keeps its publishers
 	StateStandby  State = "standby"  // takes publishers when no other can
 	StateDown     State = "down"     // was read, and the last look failed
+	StateCrashing State = "crashing" // restarts again and again: it gets nothing to do
 	StateUnknown  State = "unknown"  // never read
-	StateLost     State = "lost"     // down for longer than the grace: its publishers go elsewhere
+	StateLost     State = "lost"     // down, or crashing, for longer than the grace: its publishers go elsewhere
 	StateDraining State = "draining" // everything moves off it
 	// StatePending is the state of an assignment that was asked for and is not
 	// yet seen in the indexer's own list.
@@ -61,10 +65,13 @@ type Member struct {
 	MultihashesPerSecond float64  // over the last minute
 	PendingAds           int      // known and not done
 	StoredBytes          int64
-	RoomBytes            int64  // until it freezes, -1 unknown
-	Plain                bool   `json:",omitzero"`  // it knows no roles: not one of ours
-	Steps                int    `json:",omitzero"`  // under way
-	Error                string `json:",omitempty"` // of the last look
+	RoomBytes            int64 // until it freezes, -1 unknown
+	// LostShare is the part of all multihashes of which it may have lost postings to
+	// damage, 0 to 1.
+	LostShare float64 `json:",omitzero"`
+	Plain     bool    `json:",omitzero"`  // it knows no roles: not one of ours
+	Steps     int     `json:",omitzero"`  // under way
+	Error     string  `json:",omitempty"` // of the last look
 }
 
 // Placement is one row of GET /signpost/v1/assignments: Indexer owns or holds
@@ -101,7 +108,9 @@ func (a *Assigner) handler() http.Handler {
 			})
 		}
 	})
+	mux.HandleFunc(openapi.Path, openapi.Serve)
 	mux.HandleFunc(admin.CoveragePath, a.serveCoverage)
+	mux.Handle("/{$}", a.pages.handler(page.ReadOnly))
 	mux.HandleFunc(AssignmentsPath, func(w http.ResponseWriter, r *http.Request) {
 		if api.Method(w, r, http.MethodGet) {
 			w.Header().Set("Cache-Control", "no-store")

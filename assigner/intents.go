@@ -52,6 +52,7 @@ type Removal struct {
 // Drain is an indexer whose publishers go to others.
 type Drain struct {
 	Indexer peer.ID
+	Paused  bool `json:",omitzero"` // nothing moves, and nothing comes
 	Wish
 }
 
@@ -92,6 +93,11 @@ func (p Policy) Allows(publisher peer.ID) bool {
 func (in Intents) Drained(indexer peer.ID) bool {
 	_, ok := search(in.Drains, indexer, Drain.about)
 	return ok
+}
+
+func (in Intents) drainPaused(indexer peer.ID) bool {
+	i, ok := search(in.Drains, indexer, Drain.about)
+	return ok && in.Drains[i].Paused
 }
 
 // CopiesOf is the replication of the publisher, or def if it has none of its own.
@@ -210,6 +216,18 @@ func (in Intents) undrain(indexer peer.ID) (Intents, error) {
 		return in, fmt.Errorf("%w: indexer %s is not drained", admin.ErrNotFound, indexer)
 	}
 	return in, nil
+}
+
+// pauseDrain has a drain stop, or go on.
+func (in Intents) pauseDrain(indexer peer.ID, paused bool) (_ Intents, err error) {
+	i, ok := search(in.Drains, indexer, Drain.about)
+	if !ok {
+		return in, fmt.Errorf("%w: indexer %s is not drained", admin.ErrNotFound, indexer)
+	}
+	d := in.Drains[i]
+	d.Paused = paused
+	in.Drains, err = put(in.Drains, d, Drain.about)
+	return in, err
 }
 
 // setCopies gives a publisher a replication of its own; 0 takes it away.

@@ -62,7 +62,11 @@ func (in Intents) text() []byte {
 		line(append(words, r.Wish.words()...)...)
 	}
 	for _, d := range in.Drains {
-		line(append([]string{"drain", d.Indexer.String()}, d.Wish.words()...)...)
+		words := []string{"drain", d.Indexer.String()}
+		if d.Paused {
+			words = append(words, "paused=true")
+		}
+		line(append(words, d.Wish.words()...)...)
 	}
 	for _, c := range in.Copies {
 		line("replication", c.Publisher.String(), strconv.Itoa(c.Copies))
@@ -153,7 +157,14 @@ func (in Intents) read(word, rest string) (Intents, error) {
 			return in, err
 		}
 		d := Drain{Indexer: id}
-		if err := d.Wish.read(rest, nil); err != nil {
+		err = d.Wish.read(rest, func(key, value string) (err error) {
+			if key != "paused" {
+				return fmt.Errorf("unknown word %q", key)
+			}
+			d.Paused, err = strconv.ParseBool(value)
+			return err
+		})
+		if err != nil {
 			return in, err
 		}
 		return in.drain(d)

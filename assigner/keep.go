@@ -199,6 +199,9 @@ func (p *pool) delivered(n *node, publisher peer.ID, seq uint64) {
 	if k == nil || !n.isOwner(publisher) {
 		return
 	}
+	if !k.taken && k.seq == seq {
+		p.cfg.metrics.takenSeconds.Observe(time.Since(k.at).Seconds())
+	}
 	k.takenSeq = max(k.takenSeq, seq)
 	k.taken = k.taken || k.seq == seq
 	k.release(seq)

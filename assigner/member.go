@@ -55,7 +55,7 @@ func (p *pool) knownID(adminURL string, now time.Time) (id peer.ID, waited bool)
 		if n.facts != nil {
 			return n.facts.id, false
 		}
-		return "", !n.isDuplicate() && now.Sub(n.since) < p.cfg.grace
+		return "", n.awaited(now, p.cfg.grace)
 	}
 	return "", false
 }

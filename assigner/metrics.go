@@ -81,7 +81,7 @@ func (m *metrics) step(k Kind, r stepResult) {
 
 // setPool sets the gauges.
 func (m *metrics) setPool(states map[State]int, publishers, unplaced int) {
-	for _, s := range []State{StateActive, StateFrozen, StateStandby, StateDraining, StateDown, StateLost, StateUnknown} {
+	for _, s := range []State{StateActive, StateFrozen, StateResting, StateStandby, StateDraining, StateDown, StateCrashing, StateLost, StateUnknown} {
 		m.indexers.WithLabelValues(string(s)).Set(float64(states[s]))
 	}
 	m.publishers.Set(float64(publishers))

@@ -9,22 +9,33 @@ import (
 
 // fewest are the moves that bring all sides near their shares, as few as are
 // found: a packing problem, so a few greedy ways are tried on the facts, each to
-// its end. The one is taken that leaves least load out of bounds, and of those
-// alike in that the one with the fewest moves. Nothing goes back to where it came
-// from, unless load stays uneven without that. Moves at the beginning stand
-// without the others. Only most moves are needed; negative: all.
+// its end, and where few moves are enough, even fewer are searched for. The one is
+// taken that leaves least load out of bounds, and of those alike in that the one
+// with the fewest moves. Moves at the beginning stand without the others. Only
+// most moves are needed; negative: all.
 func fewest(sides []*side, can canGet, most int) []moved {
 	limit := maxMoves
 	if most < 0 {
 		limit = -1
 	}
-	now := newRound(sides, can)
+	start := newRound(sides, can)
+	r, whole := greedy(start, limit)
+	if !whole {
+		return r.made() // so many that it does not matter
+	}
+	return fewer(start, r).made()
+}
+
+// greedy is the best of what ways come to, one after the other. Nothing goes back
+// to where it came from, unless load stays uneven without that. Not whole: a way
+// came to limit.
+func greedy(now *round, limit int) (r *round, whole bool) {
 	for range maxRounds {
 		best := now
 		for _, w := range ways {
 			r := now.clone()
 			if !r.run(w, limit) {
-				return r.made() // so many that it does not matter
+				return r, false
 			}
 			if r.better(best) {
 				best = r
@@ -34,12 +45,13 @@ func fewest(sides []*side, can canGet, most int) []moved {
 		case best != now:
 			now = best
 		case now.back || now.out() <= now.gain:
-			return now.made()
+			return now, true
 		default:
+			now = now.clone()
 			now.back = true
 		}
 	}
-	return now.made()
+	return now, true
 }
 
 // way is one way to go about it.

@@ -41,6 +41,7 @@ type node struct {
 
 	facts    *facts    // last known; nil until read
 	hinted   bool      // facts are from a pool map, not from a look
+	moved    bool      // its indexer was read at another member's address, and not here since
 	err      error     // of the last look
 	failures int       // looks failed since the last that succeeded
 	failing  time.Time // since when; the zero time: the last look succeeded
@@ -49,6 +50,8 @@ type node struct {
 	asked    bool      // a look has ended, however
 	read     uint64    // the newest look that succeeded
 	looked   time.Time // when the last look that succeeded ended
+	crashes  crashes
+	thawAt   time.Time // not to be unfrozen before, as it refused lately
 
 	underway     map[peer.ID]*underway // by publisher
 	queued       int                   // tasks queued or running
@@ -56,6 +59,7 @@ type node struct {
 	stepsAfter   time.Time             // no steps before, because of stepFailures
 	refused      map[peer.ID]*refusal
 	spent        set
+	leaving      leaving
 
 	forwards forwardQueue
 
@@ -130,13 +134,18 @@ func (n *node) forget() {
 	n.spent = make(set)
 }
 
+// awaited: it was never read, may hold anything, and may still be read soon.
+func (n *node) awaited(now time.Time, grace time.Duration) bool {
+	return n.facts == nil && !n.isDuplicate() && !n.moved && now.Sub(n.since) < grace
+}
+
 // up: the last look succeeded.
 func (n *node) up() bool { return n.facts != nil && n.err == nil && !n.hinted }
 
 // answers: nothing speaks against giving it something to do.
 func (n *node) answers(now time.Time) bool {
 	slow := !n.looking.IsZero() && now.Sub(n.looking) >= slowLook
-	return n.up() && !now.Before(n.stepsAfter) && !slow
+	return n.up() && !now.Before(n.stepsAfter) && !slow && !n.crashes.looping(now)
 }
 
 // doubted: it did not answer when it was given the publisher, and does not answer
@@ -147,11 +156,15 @@ func (n *node) doubted(u *underway, now time.Time) bool {
 	return u.state == stepUnsure && gives && !n.facts.plain && !n.answers(now)
 }
 
-// lost: it has been down for so long that what it has counts for nothing.
+// lost: it has been down, or has crashed again and again, for so long that what it
+// has counts for nothing.
 func (n *node) lost(now time.Time, grace time.Duration) bool {
 	since := n.failing
 	if n.hinted {
 		since = n.since
+	}
+	if n.crashes.looping(now) && now.Sub(n.crashes.since) >= grace {
+		return true // whether it just runs or not
 	}
 	return !n.up() && now.Sub(since) >= grace
 }
@@ -215,6 +228,10 @@ func (n *node) view(now time.Time, grace time.Duration) Indexer {
 		Stored:    f.node.StoredBytes,
 		Lag:       f.node.PendingAds,
 	}
+	if f.resting(now, grace) {
+		ix.Frozen, ix.Reachable, ix.Resting = false, false, true
+	}
+	ix.Crashing = n.crashes.looping(now)
 	for publisher, r := range n.refused {
 		if now.Before(r.until) {
 			ix.Refused = append(ix.Refused, publisher)
@@ -240,6 +257,10 @@ func (n *node) state(now time.Time, grace time.Duration) State {
 		return StateLost
 	case !n.up():
 		return StateDown
+	case n.crashes.looping(now):
+		return StateCrashing
+	case n.facts.resting(now, grace):
+		return StateResting
 	case n.facts.frozen:
 		return StateFrozen
 	case n.member.Standby:
@@ -259,15 +280,13 @@ func (n *node) page(state State) Member {
 		m.Plain, m.FreezeSeconds, m.FrozenWhy = f.plain, f.node.FreezeSeconds, f.node.FrozenWhy
 		m.MultihashesPerSecond, m.PendingAds = f.node.MultihashesPerSecond, f.node.PendingAds
 		m.StoredBytes, m.RoomBytes = f.node.StoredBytes, f.room()
-		for _, r := range f.roles {
-			if r.Role == admin.RoleOwner {
-				m.Owned++
-			}
-		}
+		m.Owned, m.LostShare = f.owned(), f.node.LostShare
 	}
 	m.Steps = len(n.underway)
 	if n.err != nil {
 		m.Error = n.err.Error()
+	} else if state == StateCrashing || state == StateLost {
+		m.Error = n.crashes.text()
 	}
 	return m
 }

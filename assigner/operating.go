@@ -16,11 +16,10 @@ import (
 // Operating is how an operator reaches an assigner, and where his wishes come
 // from and are kept. All of it may be left out.
 type Operating struct {
-	// Admin is where the operator's API is served; Run closes it. Token and
-	// Insecure say who gets in, see [admin.Protect].
-	Admin    net.Listener
-	Token    string
-	Insecure bool
+	// Admin is where the operator's API is served; Run closes it. Access
+	// says who gets in.
+	Admin  net.Listener
+	Access admin.Access
 	// PoolFile has the members, besides Config.Members; Open reads it and Run
 	// follows it.
 	PoolFile string
@@ -42,6 +41,9 @@ func (a *Assigner) openOperating() (err error) {
 		return err
 	}
 	if a.intents, err = openIntents(cfg.IntentsFile); err != nil {
+		return err
+	}
+	if a.tasks, err = openTasks(cfg.IntentsFile); err != nil {
 		return err
 	}
 	if a.events, err = openEvents(cfg.EventsFile, a.metrics, a.log); err != nil {
@@ -94,6 +96,7 @@ func (a *Assigner) operate(start func(what string, run func(context.Context) err
 	cfg := a.cfg.Operating
 	start("pool", a.roster.run)
 	start("wishes", a.wakeOnWishes)
+	start("tasks", a.runTasks)
 	if a.events.file != nil {
 		start("events", a.events.file.run)
 	}

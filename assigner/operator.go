@@ -13,6 +13,9 @@ import (
 
 	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
+	"github.com/signpost-index/signpost/api/health"
+	"github.com/signpost-index/signpost/api/openapi"
+	"github.com/signpost-index/signpost/assigner/page"
 )
 
 // Paths of the operator's API, served at the admin listener only.
@@ -59,20 +62,22 @@ type IntentsPage struct {
 // operatorHandler serves the operator's API, and the read-only pages.
 func (a *Assigner) operatorHandler() http.Handler {
 	mux := http.NewServeMux()
-	pages := a.handler()
-	mux.Handle(PoolPath, pages)
-	mux.Handle(AssignmentsPath, pages)
-	mux.Handle(admin.CoveragePath, pages)
-	mux.Handle("/health", pages)
-	page := func(path string, f func(r *http.Request) (any, error)) {
+	reading := a.handler()
+	mux.Handle(PoolPath, reading)
+	mux.Handle(AssignmentsPath, reading)
+	mux.Handle(admin.CoveragePath, reading)
+	mux.Handle("/health", reading)
+	mux.Handle(openapi.Path, reading)
+	mux.Handle(health.Path, a.board)
+	get := func(path string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc(path, a.answer(map[string]func(*http.Request) (any, error){http.MethodGet: f}))
 	}
-	page(IntentsPath, func(*http.Request) (any, error) {
+	get(IntentsPath, func(*http.Request) (any, error) {
 		return IntentsPage{Kept: a.intents.Kept(), Intents: a.intents.Current()}, nil
 	})
-	page(EventsPath, a.askEvents)
-	page(planPath, a.askPlan)
-	page(explainPath, a.askExplain)
+	get(EventsPath, a.askEvents)
+	get(planPath, a.askPlan)
+	get(explainPath, a.askExplain)
 	put := func(path string, f func(*request) (Done, error)) {
 		mux.HandleFunc(path, a.answer(map[string]func(*http.Request) (any, error){http.MethodPut: a.action(f)}))
 	}
@@ -80,6 +85,8 @@ func (a *Assigner) operatorHandler() http.Handler {
 		http.MethodPost: a.action(a.addMember), http.MethodDelete: a.action(a.removeMember)}))
 	mux.HandleFunc(drainPath, a.answer(map[string]func(*http.Request) (any, error){
 		http.MethodPut: a.action(a.drain), http.MethodDelete: a.action(a.undrain)}))
+	mux.HandleFunc(tasksPath, a.answer(map[string]func(*http.Request) (any, error){
+		http.MethodGet: a.askTasks, http.MethodPost: a.action(a.beginTask), http.MethodPut: a.action(a.changeTask)}))
 	put(freezePath, a.freeze)
 	put(cleanPath, a.clean)
 	put(unfreezePath, a.unfreeze)
@@ -87,7 +94,29 @@ func (a *Assigner) operatorHandler() http.Handler {
 	put(pinPath, a.pin)
 	put(policyPath, a.setPolicy)
 	put(rebalancePath, a.setRebalance)
-	return admin.Protect(mux, a.cfg.Operating.Token, a.cfg.Operating.Insecure)
+	full, looking := a.pages.handler(page.Operate), a.pages.handler(page.ReadOnly)
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
+		if admin.RightOf(r) == admin.MayLook {
+			looking.ServeHTTP(w, r)
+			return
+		}
+		full.ServeHTTP(w, r)
+	})
+	access := a.cfg.Operating.Access
+	protected := admin.Protect(mux, access)
+	if access.Token == "" && access.Callers == nil {
+		return protected
+	}
+	// Who shows nothing sees the page, and is asked for a token there.
+	asking := a.pages.handler(page.AskToken)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		shows := r.Header.Get("Authorization") != "" || r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+		if r.URL.Path == "/" && !shows {
+			asking.ServeHTTP(w, r)
+			return
+		}
+		protected.ServeHTTP(w, r)
+	})
 }
 
 // answer serves what the method's function returns as JSON, or its error.

@@ -80,7 +80,7 @@ func newOperatorTest(t *testing.T, o Operating) *operatorTest {
 	}
 	srv := httptest.NewServer(ot.operatorHandler())
 	t.Cleanup(srv.Close)
-	if ot.client, err = NewClient(srv.URL, srv.Client(), o.Token); err != nil {
+	if ot.client, err = NewClient(srv.URL, srv.Client(), o.Access.Token); err != nil {
 		t.Fatal(err)
 	}
 	return ot
@@ -282,7 +282,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 // TestTheOperatorsAPIIsGuarded: by the token, or else against web pages, and it is
 // not at the public listener.
 func TestTheOperatorsAPIIsGuarded(t *testing.T) {
-	ot := newOperatorTest(t, Operating{Token: "a token of some length"})
+	ot := newOperatorTest(t, Operating{Access: admin.Access{Token: "a token of some length"}})
 	if _, err := ot.client.Intents(t.Context()); err != nil {
 		t.Errorf("with the token: %v", err)
 	}

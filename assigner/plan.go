@@ -50,6 +50,12 @@ type Indexer struct {
 	// Reachable: the last look at it succeeded. Only reachable indexers get
 	// anything to do.
 	Reachable bool
+	// Resting: it is held for maintenance, which is as good as down for a while; it
+	// is neither Frozen nor Reachable then.
+	Resting bool
+	// Crashing: it restarts again and again, and is not Reachable as far as a plan
+	// goes; Lost in the end.
+	Crashing bool
 	// Frozen: it stores no new content, and its publishers move elsewhere.
 	Frozen bool
 	// Standby: it gets a publisher only when no other indexer can take it.
@@ -59,6 +65,8 @@ type Indexer struct {
 	Lost bool
 	// Draining: it is to be retired. Everything moves off it, also what it holds.
 	Draining bool
+	// NoNew: it gets nothing, and keeps what it has: its drain is paused.
+	NoNew bool
 	// Plain: it knows no roles, only assignments (a foreign indexer). It cannot
 	// be told to close, backfill or release.
 	Plain bool
@@ -90,6 +98,8 @@ type Held struct {
 	Ranges    []admin.Range
 	LeansOn   []peer.ID // who has content within Ranges that is not here
 	Height    uint64    // ads at or below its mark
+	Top       uint64    // if above Height: up to where it has something
+	Unsure    bool      // where that is, is not known
 	Filling   bool      // a backfill is under way
 	// Load is a mean of multihashes a second, and Weight, 0 to 1, how much of the
 	// last twelve hours it is about.

@@ -211,6 +211,7 @@ func (p *pool) noteOutcome(d decision, now time.Time) {
 		}
 	}
 	p.last = d
+	p.noteLeaving(now)
 	states := make(map[State]int, len(p.nodes))
 	for _, n := range p.nodes {
 		states[p.state(n, now)]++
@@ -259,6 +260,9 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 	n.asked = true
 	wake(p.looked)
 	wasUp := n.up()
+	if err == nil && n.facts != nil && !n.hinted && !f.node.Started.Equal(n.facts.node.Started) && !n.facts.node.Started.IsZero() {
+		p.noteRestart(n, f, now)
+	}
 	n.err, n.looking = err, time.Time{}
 	if err != nil {
 		n.failures++
@@ -278,7 +282,7 @@ func (p *pool) finishLook(n *node, look uint64, f *facts, err error, now time.Ti
 		n.stepsAfter = time.Time{}
 		p.resumeForwards(n)
 	}
-	n.failures, n.failing, n.looked, n.read = 0, time.Time{}, now, look
+	n.failures, n.failing, n.looked, n.read, n.moved = 0, time.Time{}, now, look, false
 	if p.learn(n, look, f, now) || !wasUp {
 		p.changes++
 		wake(p.changed)
@@ -313,6 +317,17 @@ func (p *pool) learn(n *node, look uint64, f *facts, now time.Time) bool {
 	n.facts, n.hinted = f, false
 	settled := p.settle(n, look)
 	return settled || old == nil || !old.same(f)
+}
+
+// noteRestart: another process of n answers than before.
+func (p *pool) noteRestart(n *node, f *facts, now time.Time) {
+	p.cfg.log.Info("indexer has restarted", "indexer", f.id, "started", f.node.Started)
+	p.note(Event{Kind: EventMember, Indexer: f.id, Text: "restarted"})
+	if n.crashes.restarted(now) {
+		text := n.crashes.text() + ": it gets nothing to do until it has run for as long, and its publishers go to others after the grace"
+		p.cfg.log.Warn("indexer crashes again and again", "indexer", f.id, "why", text)
+		p.note(Event{Kind: EventMember, Indexer: f.id, Text: text})
+	}
 }
 
 func (p *pool) noteFrozen(f *facts) {
@@ -400,6 +415,7 @@ func (p *pool) claimID(n *node, id peer.ID) error {
 			return &duplicateError{id: id, url: other.member.Admin}
 		}
 		other.forget()
+		other.moved = true
 	}
 	return nil
 }

@@ -152,7 +152,7 @@ func (t *tally) allowed(e *entry, p peer.ID) bool {
 
 // candidate: it can be given publishers at all.
 func (e *entry) candidate() bool {
-	return e.Reachable && !e.Frozen && !e.Lost && !e.Draining && e.publishers < maxPublishers
+	return e.Reachable && !e.Frozen && !e.Lost && !e.Draining && !e.NoNew && e.publishers < maxPublishers
 }
 
 func (t *tally) canTake(e *entry, p peer.ID) bool {

@@ -36,10 +36,7 @@ func (p *pool) viewNow(now time.Time) View {
 	for _, n := range p.nodes {
 		v.Bound = append(v.Bound, n.member.Preset...)
 		if n.facts == nil {
-			if n.isDuplicate() {
-				continue // it holds what the other one does
-			}
-			if now.Sub(n.since) < p.cfg.grace {
+			if n.awaited(now, p.cfg.grace) { // else it holds what another one does, or is not waited for
 				v.Unread++
 			}
 			continue
@@ -50,7 +47,8 @@ func (p *pool) viewNow(now time.Time) View {
 			}
 		}
 		ix := n.view(now, p.cfg.grace)
-		ix.Draining = wishes.Drained(ix.ID)
+		paused := wishes.drainPaused(ix.ID)
+		ix.Draining, ix.NoNew = wishes.Drained(ix.ID) && !paused, paused
 		for _, h := range ix.Held {
 			if h.Filling {
 				v.Fills--

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/store"
 )
@@ -17,10 +18,7 @@ func (ix *Indexer) withCoverage(h http.Handler) http.Handler {
 	if !ix.cfg.AssignedOnly {
 		return h
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", h)
-	mux.Handle(admin.CoveragePath, admin.NewCoverageHandler(ix.Roles(), admin.HandlerConfig{Logger: ix.log}))
-	return mux
+	return api.Below(admin.CoveragePath, admin.NewCoverageHandler(ix.Roles(), admin.HandlerConfig{Logger: ix.log}), h)
 }
 
 // Coverage says what is held, or was a second ago. It may leave something out that came since; it
@@ -52,17 +50,17 @@ type coverageCache struct {
 }
 
 func (r localRoles) coverage() (admin.Coverage, error) {
-	c := admin.Coverage{ID: r.ix.id, AsOf: time.Now().UTC(), Frozen: r.ix.store.Frozen()}
+	c := admin.Coverage{ID: r.ix.id, AsOf: time.Now().UTC(), Frozen: r.ix.store.Frozen(), HeldSeconds: r.ix.disk.heldFor().Seconds()}
 	version, states, err := r.states("")
 	if err != nil {
 		return c, err
 	}
-	c.Version = version
+	c.Version, c.Frozen = version, c.Frozen && r.ix.store.Frozen()
 	for _, st := range states {
 		if r.ix.book.isGone(st.Publisher) {
 			continue // what it published was removed, and is not here again yet
 		}
-		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), Height: st.Height, More: st.Behind}
+		p := admin.CoveredPublisher{Publisher: st.Publisher, Role: roleOf(st.Role), Ranges: rangesOf(st.Ranges), Mark: cidText(st.Ad), Height: st.Height, Top: st.Top, More: st.Behind || st.Unsure}
 		if n := len(p.Ranges); n > 0 && p.Ranges[n-1].To != "" {
 			p.Mark = p.Ranges[n-1].To // what came since was left out
 		}
@@ -70,7 +68,8 @@ func (r localRoles) coverage() (admin.Coverage, error) {
 			p.Lacks = append(p.Lacks, admin.Lack{Indexer: l.From, Ads: cidTexts(l.Ads)})
 		}
 		p.Also = cidTexts(st.Also())
-		if st.Role == store.RoleOwner && (st.Pending > 0 || st.Walks > 0) {
+		// What a frozen one hears of above where it stands it skips.
+		if !c.Frozen && st.Role == store.RoleOwner && (st.Pending > 0 || st.Walks > 0) {
 			r.gaps(&p)
 		}
 		c.Publishers = append(c.Publishers, p)

@@ -30,17 +30,19 @@ type latch interface {
 // is the only one that sets or lifts the latch.
 type diskWatch struct {
 	latch   latch
-	limit   float64 // percent; negative: none
 	log     *slog.Logger
 	stat    func(dir string) (diskUsage, error)
 	metrics *diskMetrics
 
 	mu      sync.Mutex // one measurement or decision at a time
+	limit   float64    // percent; negative: none
 	volumes []*volume
 	near    bool
 	broken  bool // the last check failed
+	hold    hold
 
 	last atomic.Pointer[diskReport] // nil: not measured yet
+	why  atomic.Pointer[string]     // the last check failed; nil: it did not
 }
 
 // diskReport is what a check has found. It is not changed any more.
@@ -67,6 +69,9 @@ func newDiskWatch(ix *Indexer) (*diskWatch, error) {
 		volumes = append(volumes, &volume{dirs: []string{ix.cfg.DataDir}, quota: true, usage: diskUsage{total: uint64(q)}})
 	}
 	d := &diskWatch{latch: ix.store, limit: ix.cfg.FreezePercent, log: ix.log, stat: statDisk, volumes: volumes, metrics: newDiskMetrics(ix.registry)}
+	if d.hold, err = readHold(filepath.Join(ix.cfg.DataDir, holdFile)); err != nil {
+		return nil, err
+	}
 	d.metrics.limit.Set(d.limit)
 	return d, nil
 }
@@ -77,6 +82,17 @@ func statDisk(dir string) (diskUsage, error) {
 		return diskUsage{}, fmt.Errorf("measure disk usage of %s: %w", dir, err)
 	}
 	return diskUsage{used: u.Used, free: u.Free, total: u.Total}, nil
+}
+
+// setLimit holds from the next check on; what is frozen stays so.
+func (d *diskWatch) setLimit(percent float64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limit = percent
+	d.metrics.limit.Set(percent)
+	if d.last.Load() != nil {
+		d.report()
+	}
 }
 
 // run measures until ctx ends, more often the sooner the limit may be reached.
@@ -113,6 +129,10 @@ func (d *diskWatch) check() (wait time.Duration) {
 		d.log.Error("disk watch", "err", err)
 	}
 	d.broken = err != nil
+	d.why.Store(nil)
+	if err != nil {
+		d.why.Store(new(err.Error()))
+	}
 	d.metrics.failed.Set(flag(d.broken))
 	if d.latch.Frozen() {
 		return diskCheckMax
@@ -214,13 +234,16 @@ func (d *diskWatch) unfreeze() error {
 	if !d.latch.Frozen() {
 		return nil
 	}
+	if left := d.hold.left(time.Now()); left > 0 {
+		return fmt.Errorf("%w for another %v, as frontends were told (%s): try again then", admin.ErrHeld, left.Round(time.Second), d.hold.Reason)
+	}
 	if err := d.measure(); err != nil {
 		return fmt.Errorf("%w: the node stays frozen, as nobody knows whether there is room: %w", admin.ErrUnavailable, err)
 	}
 	if why := d.full(); why != "" {
 		_, text, _ := strings.Cut(why, ": ")
 		return fmt.Errorf("%w: %s: the node would freeze again at once; make room (signpost store compact, store remove-provider, "+
-			"a larger disk), or start it with another limit", admin.ErrDiskFull, text)
+			"a larger disk), or give it another limit", admin.ErrDiskFull, text)
 	}
 	if err := d.latch.Unfreeze(); err != nil {
 		return err

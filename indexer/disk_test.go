@@ -196,6 +196,34 @@ func TestEachBoundFreezes(t *testing.T) {
 	}
 }
 
+// TestAnotherLimitHoldsWithinTenSeconds, and does not lift a freeze.
+func TestAnotherLimitHoldsWithinTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l, _ := testWatch(95, func() float64 { return 60 })
+		w.setLimit(90)
+		if w.last.Load() != nil {
+			t.Error("something is reported before anything was measured")
+		}
+		watched(t, w, time.Minute)
+		if got := w.last.Load().limit; got != 90 || l.Frozen() {
+			t.Errorf("limit %v, frozen %v, at 60 %% of 90", got, l.Frozen())
+		}
+		w.setLimit(50)
+		if got := w.last.Load().limit; got != 50 {
+			t.Errorf("limit %v is reported, want 50", got)
+		}
+		watched(t, w, diskCheckMax+time.Second)
+		if !l.Frozen() || !strings.Contains(l.why, "the limit is 50 %") {
+			t.Errorf("frozen %v at 60 %% of 50: %q", l.Frozen(), l.why)
+		}
+		w.setLimit(-1)
+		watched(t, w, time.Minute)
+		if !l.Frozen() {
+			t.Error("a freeze was lifted")
+		}
+	})
+}
+
 // TestFailingFreezeIsTriedAgain has the latch fail three times, and the disk
 // not say how full it is meanwhile.
 func TestFailingFreezeIsTriedAgain(t *testing.T) {

@@ -28,7 +28,10 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 			yield(find.ProviderResult{}, err)
 			return
 		}
-		known := make(map[peer.ID]servedBy)
+		var known map[peer.ID]servedBy
+		if len(values) > 1 {
+			known = make(map[peer.ID]servedBy)
+		}
 		for _, v := range values {
 			by, err := f.servedBy(known, v.Provider)
 			if err != nil {
@@ -39,13 +42,20 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 				continue
 			}
 			var contextual *store.ExtendedSet
-			if len(v.ContextID) > 0 {
+			if len(v.ContextID) > 0 && by.contextual {
 				if _, contextual, err = f.ix.store.Extended(v.Provider, v.ContextID); err != nil {
 					yield(find.ProviderResult{}, err)
 					return
 				}
 			}
-			for _, r := range expand(v, by.addrs, by.chain, contextual) {
+			if by.chain == nil && contextual == nil { // nearly all
+				r := find.ProviderResult{ContextID: v.ContextID, Metadata: v.Metadata, Provider: by.info, Position: positionOf(f.ix.store.PlaceOf(v.Publisher, v.Pos), false)}
+				if !yield(r, nil) {
+					return
+				}
+				continue
+			}
+			for _, r := range expand(v, by.info, by.chain, contextual, f.ix.store.PlaceOf) {
 				if !yield(r, nil) {
 					return
 				}
@@ -56,26 +66,46 @@ func (f localFinder) Find(_ context.Context, mh multihash.Multihash) iter.Seq2[f
 
 // servedBy is what the registry says of one provider.
 type servedBy struct {
-	shown bool
-	addrs []multiaddr.Multiaddr
-	chain *store.ExtendedSet
+	shown      bool
+	info       *peer.AddrInfo // not to be changed
+	chain      *store.ExtendedSet
+	contextual bool // contexts may have extended providers of their own
+}
+
+// maxSeenProviders is of how many providers it is remembered what answers say of
+// them.
+const maxSeenProviders = 4096
+
+// seenProvider is what answers say of a provider, as long as the store does not change.
+type seenProvider struct {
+	changes uint64
+	view    store.ProviderView
+	info    *peer.AddrInfo // not to be changed
 }
 
 // servedBy reads the registry once for each provider of an answer: a multihash
-// may be in thousands of records of one.
+// may be in thousands of records of one. While nothing changes it is not read again.
 func (f localFinder) servedBy(known map[peer.ID]servedBy, provider peer.ID) (by servedBy, err error) {
 	if by, ok := known[provider]; ok {
 		return by, nil
 	}
-	addrs, publisher, registered, err := f.ix.store.ProviderEntry(provider)
-	if err != nil {
-		return by, err
+	changes := f.ix.store.Changes() // before it is read
+	seen, ok := f.ix.seenProviders.Get(provider)
+	if !ok || seen.changes != changes {
+		seen = seenProvider{changes: changes}
+		if seen.view, err = f.ix.store.ProviderView(provider); err != nil {
+			return by, err
+		}
+		seen.info = &peer.AddrInfo{ID: provider, Addrs: multiaddrs(seen.view.Addrs)}
+		f.ix.seenProviders.Add(provider, seen)
 	}
-	by.addrs, by.shown = multiaddrs(addrs), registered && !f.ix.hidden(provider, publisher)
-	if by.chain, _, err = f.ix.store.Extended(provider, nil); err != nil {
-		return by, err
+	by = servedBy{
+		shown: seen.view.Known && !f.ix.hidden(provider, seen.view.Publisher),
+		info:  seen.info, chain: seen.view.Chain, contextual: seen.view.Contextual,
 	}
-	known[provider] = by
+	if known != nil {
+		known[provider] = by
+	}
 	return by, nil
 }
 
@@ -83,12 +113,22 @@ func (f localFinder) servedBy(known map[peer.ID]servedBy, provider peer.ID) (by 
 // extended providers of the context, then, unless the context overrides them,
 // those of the chain. An entry for the provider itself is shown only if it
 // brings other metadata.
-func expand(v store.Value, addrs []multiaddr.Multiaddr, chain, contextual *store.ExtendedSet) []find.ProviderResult {
+func expand(v store.Value, info *peer.AddrInfo, chain, contextual *store.ExtendedSet, placeOf func(peer.ID, store.Position) store.Place) []find.ProviderResult {
+	at := placeOf(v.Publisher, v.Pos)
 	results := []find.ProviderResult{{
-		ContextID: v.ContextID, Metadata: v.Metadata,
-		Provider: &peer.AddrInfo{ID: v.Provider, Addrs: addrs},
+		ContextID: v.ContextID, Metadata: v.Metadata, Position: positionOf(at, false),
+		Provider: info,
 	}}
 	add := func(set *store.ExtendedSet) {
+		// All that is newer than what a node knows of a chain is above all of that: so
+		// the newer of both ads tells which node knows more.
+		newer := placeOf(set.Publisher, set.Pos)
+		switch {
+		case newer.Chain != at.Chain || newer.Height == 0:
+			newer = store.Place{}
+		case newer.Height < at.Height:
+			newer = at
+		}
 		for _, x := range set.Providers {
 			if x.ID == v.Provider && (len(x.Metadata) == 0 || bytes.Equal(x.Metadata, v.Metadata)) {
 				continue
@@ -98,7 +138,7 @@ func expand(v store.Value, addrs []multiaddr.Multiaddr, chain, contextual *store
 				md = v.Metadata
 			}
 			results = append(results, find.ProviderResult{
-				ContextID: v.ContextID, Metadata: md,
+				ContextID: v.ContextID, Metadata: md, Position: positionOf(newer, true),
 				Provider: &peer.AddrInfo{ID: x.ID, Addrs: multiaddrs(x.Addrs)},
 			})
 		}
@@ -113,6 +153,13 @@ func expand(v store.Value, addrs []multiaddr.Multiaddr, chain, contextual *store
 		add(chain)
 	}
 	return results
+}
+
+func positionOf(at store.Place, extended bool) find.Position {
+	if at.Height == 0 {
+		return find.Position{}
+	}
+	return find.Position{Chain: at.Chain, Height: at.Height, Extended: extended}
 }
 
 func multiaddrs(texts []string) []multiaddr.Multiaddr {

@@ -44,6 +44,9 @@ func (r localRoles) Close(_ context.Context, publishers []peer.ID) ([]admin.Offe
 
 func (r localRoles) offer(c store.Closed, providers []peer.ID) (admin.Offer, error) {
 	o := admin.Offer{Publisher: c.Publisher, Addrs: r.ix.store.PublisherAddrs(c.Publisher), Mark: cidText(c.Ad), Height: c.Height}
+	if at := r.ix.store.PlaceOf(c.Publisher, c.Pos); at.Height > 0 {
+		o.Chain, o.ChainHeight = at.Chain[:], at.Height
+	}
 	for _, ad := range c.Applied {
 		o.Applied = append(o.Applied, ad.String())
 	}
@@ -125,6 +128,9 @@ func (r localRoles) takeover(from peer.ID, o admin.Offer) (t store.Takeover, inf
 			return t, info, err
 		}
 		t.Mark.Pos = handoffPosition
+		if len(o.Chain) == len(t.Place.Chain) && store.ChainID(o.Chain) != (store.ChainID{}) {
+			t.Place = store.Place{Chain: store.ChainID(o.Chain), Height: o.ChainHeight}
+		}
 	} else {
 		t.Height = 0
 	}

@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -35,12 +36,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/api/find"
+	"github.com/signpost-index/signpost/api/find/deny"
+	"github.com/signpost-index/signpost/api/health"
+	"github.com/signpost-index/signpost/api/tracing"
 	"github.com/signpost-index/signpost/ingest"
 	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/ingest/mirror"
@@ -92,12 +97,23 @@ type Config struct {
 	// IndexSecret is the pool's secret, which keys the hashes of the index. The
 	// store is bound to it on first use and refuses another.
 	IndexSecret []byte
-	// AdminToken is asked of admin callers; empty leaves a loopback listener open.
-	AdminToken string
-	// InsecureAdmin leaves the admin listener open wherever it listens.
-	InsecureAdmin bool
-	Version       string
-	Logger        *slog.Logger
+	// NoFilter: frontends are not given keys, and ask for everything.
+	NoFilter bool
+	// Denylist is what lookups are not answered for; nil denies nothing. Whoever
+	// gives it keeps it as its file is.
+	Denylist *deny.List
+	// ClientLimit is how many lookups each client may ask for. Its Registerer is
+	// not used.
+	ClientLimit api.LimitConfig
+	// Draining is closed when clients that look up are to leave, a while before the
+	// context of Run ends; nil: they are not told.
+	Draining <-chan struct{}
+	// Access says who gets in at the admin listener.
+	Access  admin.Access
+	Version string
+	Logger  *slog.Logger
+	// Tracers make spans of lookups and syncs; nil makes none.
+	Tracers trace.TracerProvider
 	// LogLevel is that of Logger, if it can be set at run time; else nil.
 	LogLevel *slog.LevelVar
 }
@@ -118,16 +134,24 @@ type Indexer struct {
 	seen     *announce.Seen
 	registry *prometheus.Registry
 	disk     *diskWatch
+	clients  *api.Limit // of those who look up
+	survey   *surveyor
+	board    *health.Board
+	heard    *prometheus.CounterVec // announces by way, result
 	rate     *ingestRate
 	rates    publisherRates
 	started  string     // tells versions of this run from others
+	since    time.Time  // of this run
 	mapping  sync.Mutex // the pool map's file
 	covered  coverageCache
-	jobs     *storeJobs
-	book     *publisherBook
-	policy   atomic.Pointer[policy] // never nil once opened
-	policing sync.Mutex             // one change of the policy at a time, until it is on disk
-	probes   chan struct{}          // one element for each that runs
+	// seenProviders are those that lookups met lately.
+	seenProviders *lru.Cache[peer.ID, seenProvider]
+	jobs          *storeJobs
+	checkpoints   *checkpoints
+	book          *publisherBook
+	policy        atomic.Pointer[policy] // never nil once opened
+	policing      sync.Mutex             // one change of the policy at a time, until it is on disk
+	probes        chan struct{}          // one element for each that runs
 	// mirror is written, mirrorFrom read; nil without. They may be the same.
 	mirror, mirrorFrom *mirror.Mirror
 
@@ -155,17 +179,30 @@ func Open(cfg Config) (*Indexer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open indexer: %w", err)
 	}
+	seenProviders, err := lru.New[peer.ID, seenProvider](maxSeenProviders)
+	if err != nil {
+		return nil, fmt.Errorf("open indexer: %w", err)
+	}
 	ix := &Indexer{
 		cfg: cfg, log: cfg.Logger.With("indexer", id), id: id,
-		seen:       announce.NewSeen(announce.DefaultSeen),
-		registry:   prometheus.NewRegistry(),
-		streams:    streams,
-		client:     ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, RateBytes: cfg.PublisherRate, Streams: streams}),
-		unassigned: make(map[peer.ID]bool),
-		probes:     make(chan struct{}, maxProbes),
-		started:    strconv.FormatInt(time.Now().UnixNano(), 36),
+		seenProviders: seenProviders,
+		seen:          announce.NewSeen(announce.DefaultSeen),
+		registry:      prometheus.NewRegistry(),
+		streams:       streams,
+		client:        ipnisync.NewClient(ipnisync.ClientConfig{AllowPrivate: cfg.AllowPrivate, RateBytes: cfg.PublisherRate, Streams: streams}),
+		unassigned:    make(map[peer.ID]bool),
+		probes:        make(chan struct{}, maxProbes),
+		started:       strconv.FormatInt(time.Now().UnixNano(), 36),
+		since:         time.Now().UTC(),
 	}
+	ix.heard = newAnnounceMetrics(ix.registry)
 	ix.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	limit := cfg.ClientLimit
+	limit.Registerer = ix.registry
+	ix.clients = api.NewLimit(limit)
+	if cfg.Denylist != nil {
+		ix.registry.MustRegister(cfg.Denylist)
+	}
 	if err := ix.open(); err != nil {
 		return nil, errors.Join(err, ix.Close())
 	}
@@ -187,6 +224,9 @@ func (ix *Indexer) open() error {
 	}
 	ix.store = st
 	ix.jobs = newStoreJobs(st, ix.log)
+	if ix.checkpoints, err = openCheckpoints(ix); err != nil {
+		return err
+	}
 	if err := ix.loadPolicy(); err != nil {
 		return err
 	}
@@ -217,12 +257,14 @@ func (ix *Indexer) open() error {
 		Mirror:      ix.mirror,
 		MirrorFrom:  ix.mirrorFrom,
 		MemoryBytes: ix.cfg.IngestMemory,
-		Logger:      ix.log, Registerer: ix.registry,
+		Logger:      ix.log, Registerer: ix.registry, Tracers: ix.cfg.Tracers,
 	})
 	if err != nil {
 		return err
 	}
 	ix.rate = &ingestRate{count: ix.ingester.Multihashes}
+	ix.survey = newSurveyor(st.Publishers, st.Progress)
+	ix.registry.MustRegister(ix.survey)
 	if ix.cfg.Gossip != nil {
 		gossip := *ix.cfg.Gossip
 		gossip.Registerer = ix.registry
@@ -230,6 +272,7 @@ func (ix *Indexer) open() error {
 			return fmt.Errorf("open gossip: %w", err)
 		}
 	}
+	ix.board = ix.newBoard()
 	ix.log.Info("opened", "data", ix.cfg.DataDir, "frozen", st.Frozen(), "publishers", len(st.Publishers()), "elapsed", time.Since(start))
 	return nil
 }
@@ -256,18 +299,21 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		}
 	}
 	metrics := promhttp.HandlerFor(ix.registry, promhttp.HandlerOpts{})
-	serve(ix.cfg.Find, ix.withCoverage(find.NewHandler(ix.Finder(), find.Config{Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version})))
+	g.Go(func() error { return api.ServeDraining(ctx, ix.cfg.Draining, ix.cfg.Find, ix.findHandler(), ix.log) })
 	serve(ix.cfg.Ingest, ix.ingestHandler())
 	serve(ix.cfg.Admin, admin.NewHandler(ix.Admin(), admin.HandlerConfig{
-		Token: ix.cfg.AdminToken, Insecure: ix.cfg.InsecureAdmin,
+		Token: ix.cfg.Access.Token, Callers: ix.cfg.Access.Callers, Insecure: ix.cfg.Access.Insecure, Audit: ix.cfg.Access.Audit,
 		Check:    func(context.Context) error { return ix.store.Probe() },
 		Operator: ix.Operator(), Registry: ix.Registry(), LogLevel: ix.cfg.LogLevel, Ingest: ix.IngestOperator(), Node: ix.Node(), Roles: ix.Roles(),
+		Snapshots: ix.Snapshots(), Health: ix.board,
 		Metrics: metrics, Pprof: true, Logger: ix.log,
 	}))
-	serve(ix.cfg.Metrics, metrics)
+	serve(ix.cfg.Metrics, ix.board.Beside(metrics))
 	g.Go(func() error { return ix.ingester.Run(ctx) })
 	g.Go(func() error { return ix.disk.run(ctx) })
 	g.Go(func() error { return ix.rate.run(ctx) })
+	g.Go(func() error { return ix.survey.run(ctx) })
+	g.Go(func() error { return ix.board.Run(ctx) })
 	g.Go(func() error { return ix.rates.run(ctx, ix.store.PutCounts) })
 	g.Go(func() error { return ix.book.run(ctx) })
 	if ix.gossip != nil {
@@ -275,6 +321,22 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	}
 	return g.Wait()
 }
+
+// findHandler is what is served to those who look up.
+func (ix *Indexer) findHandler() http.Handler {
+	h := find.NewHandler(ix.cfg.Denylist.Finder(ix.Finder(), false), find.Config{
+		LineToken: ix.keysToken(), Logger: ix.log, Registerer: ix.registry, Version: ix.cfg.Version,
+	})
+	traced := tracing.Handler(h, ix.cfg.Tracers, false, tracing.Lookups)
+	return ix.clients.Handler(ix.withKeys(ix.withCoverage(traced)))
+}
+
+// SetClientLimit replaces Config.ClientLimit.
+func (ix *Indexer) SetClientLimit(limit api.LimitConfig) { ix.clients.Set(limit) }
+
+// SetFreezePercent replaces Config.FreezePercent, within ten seconds; not 0. A
+// node that is frozen stays so.
+func (ix *Indexer) SetFreezePercent(percent float64) { ix.disk.setLimit(percent) }
 
 // Close ends what Run left open. It is safe to call twice and without Run.
 func (ix *Indexer) Close() error {
@@ -291,6 +353,9 @@ func (ix *Indexer) Close() error {
 		errs = append(errs, ix.streams.Close())
 		if ix.store != nil {
 			ix.jobs.close()
+			if ix.checkpoints != nil {
+				errs = append(errs, ix.checkpoints.close())
+			}
 			start := time.Now()
 			errs = append(errs, ix.store.Close())
 			ix.log.Info("closed", "elapsed", time.Since(start))

@@ -159,6 +159,12 @@ func vectorChain(t *testing.T) (*ipnisync.Memory, crypto.PrivKey) {
 func vectorPublisher(t *testing.T) peer.AddrInfo {
 	t.Helper()
 	mem, _ := vectorChain(t)
+	return serveChain(t, mem)
+}
+
+// serveChain serves a chain over HTTP, and says where.
+func serveChain(t *testing.T, mem *ipnisync.Memory) peer.AddrInfo {
+	t.Helper()
 	srv := httptest.NewServer(ipnisync.NewHandler(mem))
 	t.Cleanup(srv.Close)
 	u, err := url.Parse(srv.URL)
@@ -479,7 +485,7 @@ func TestExpansionFollowsTheContract(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			var got []string
-			for _, r := range expand(v, nil, tc.chain, tc.contextual) {
+			for _, r := range expand(v, &peer.AddrInfo{ID: v.Provider}, tc.chain, tc.contextual, func(peer.ID, store.Position) store.Place { return store.Place{} }) {
 				got = append(got, string(r.Provider.ID)+"/"+string(r.Metadata))
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {

@@ -99,3 +99,18 @@ func flag(b bool) float64 {
 	}
 	return 0
 }
+
+// newAnnounceMetrics count announces that came to this node, by way (direct is
+// HTTP) and by what became of them.
+func newAnnounceMetrics(r prometheus.Registerer) *prometheus.CounterVec {
+	m := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "signpost_indexer_announces_total", Help: "Announces heard, by way (direct or gossip) and result: taken, repeated, refused or unavailable.",
+	}, []string{"way", "result"})
+	for _, way := range []string{"direct", "gossip"} {
+		for _, result := range []string{"taken", "repeated", "refused", "unavailable"} {
+			m.WithLabelValues(way, result)
+		}
+	}
+	r.MustRegister(m)
+	return m
+}

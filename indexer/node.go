@@ -57,7 +57,7 @@ func (ix *Indexer) Node() admin.Node { return localNode{ix} }
 func (n localNode) Node(context.Context) (admin.NodeStatus, error) {
 	st := n.ix.store
 	s := admin.NodeStatus{
-		ID: n.ix.id, Frozen: st.Frozen(), FreezePercent: n.ix.cfg.FreezePercent, Usage: n.ix.disk.percent(),
+		ID: n.ix.id, Version: n.ix.cfg.Version, Started: n.ix.since, Frozen: st.Frozen(), HeldSeconds: n.ix.disk.heldFor().Seconds(), FreezePercent: n.ix.cfg.FreezePercent, Usage: n.ix.disk.percent(),
 		StoredBytes: st.DiskUsage(), QuotaBytes: n.ix.cfg.DiskQuotaBytes, MultihashesPerSecond: n.ix.rate.perSecond(),
 	}
 	var why string
@@ -70,7 +70,14 @@ func (n localNode) Node(context.Context) (admin.NodeStatus, error) {
 	for _, id := range publishers {
 		s.PendingAds += st.Progress(id).Pending
 	}
+	s.LostShare = st.Condition().LostShare
+	if left, err := st.Reapplying(); err == nil {
+		s.Reindexing = &left
+	} else {
+		n.ix.log.Error("how far a reindex is cannot be told", "err", err)
+	}
 	if r := n.ix.disk.last.Load(); r != nil {
+		s.FreezePercent = r.limit
 		s.NearFreeze = r.near
 		if r.growing {
 			left := r.left.Seconds()
@@ -90,6 +97,11 @@ func diskOf(v volume) admin.Disk {
 		Dirs: v.dirs, UsedBytes: v.usage.used, TotalBytes: v.usage.total, FreeBytes: v.usage.free, MinFreeBytes: v.minFree,
 		Usage: v.percent(), GrowthBytesPerSecond: v.growth.rate(),
 	}
+}
+
+// Hold is on disk when it returns nil.
+func (n localNode) Hold(_ context.Context, d time.Duration, reason string) error {
+	return n.ix.disk.holdFor(d, reason)
 }
 
 // Unfreeze has what was skipped meanwhile fetched.

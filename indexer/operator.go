@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/signpost-index/signpost/announce"
@@ -55,24 +56,59 @@ func (o localOperator) RemoveProvider(_ context.Context, provider peer.ID) error
 	return nil
 }
 
-// Reindex starts a resync of every publisher that may be synced.
+// Reindex starts a resync of every publisher of which content is taken.
 func (o localOperator) Reindex(context.Context) (done admin.Reindexed, err error) {
+	if o.ix.store.Frozen() {
+		return done, fmt.Errorf("%w: nothing that was lost would come back", admin.ErrFrozen)
+	}
 	for _, p := range o.ix.store.Publishers() {
-		err := o.ix.ingester.Sync(p, ingest.SyncOptions{Resync: true})
+		err := o.reindex(p)
 		switch {
-		case errors.Is(err, ingest.ErrUnknownPublisher), errors.Is(err, announce.ErrNotAllowed):
+		case errors.Is(err, ingest.ErrUnknownPublisher), errors.Is(err, announce.ErrNotAllowed), errors.Is(err, errClosedHere):
+			if !o.chainKnown(p) {
+				continue // there is nothing to lose
+			}
 			o.ix.log.Warn("publisher is not indexed again", "publisher", p, "err", err)
 			done.PassedOver++
-		case errors.Is(err, ingest.ErrBusy):
-			return done, fmt.Errorf("%w: %d publishers are synced already, repeat it when some are done", admin.ErrBusy, done.Publishers)
 		case err != nil:
 			return done, err
 		default:
 			done.Publishers++
 		}
 	}
+	if err := o.ix.store.Sync(); err != nil {
+		return done, err
+	}
 	o.ix.log.Info("all ads are applied again on request", "publishers", done.Publishers, "passedOver", done.PassedOver)
 	return done, nil
+}
+
+var errClosedHere = errors.New("it is closed here, and its content is not taken")
+
+// chainKnown tells whether anything of a publisher's chain was taken on, and not
+// given up since.
+func (o localOperator) chainKnown(publisher peer.ID) bool {
+	p := o.ix.store.Progress(publisher)
+	return p.Mark.Ad.Defined() || p.AppliedCount > 0 || p.Pending > 0
+}
+
+// reindex has one publisher applied again. The wish is kept, so one who is busy, or
+// whose turn does not come yet, gets to it later.
+func (o localOperator) reindex(p peer.ID) error {
+	if !o.ix.store.Takes(p) {
+		return errClosedHere
+	}
+	err := o.ix.ingester.Sync(p, ingest.SyncOptions{Resync: true})
+	if !errors.Is(err, ingest.ErrBusy) {
+		return err
+	}
+	if err := o.ix.store.AddRevisit(p, store.Revisit{All: true}); err != nil {
+		return err
+	}
+	if err := o.ix.ingester.Notify(peer.AddrInfo{ID: p}, cid.Undef); err != nil && !errors.Is(err, ingest.ErrBusy) {
+		return err
+	}
+	return nil
 }
 
 func (o localOperator) MarkWhole(_ context.Context, force bool) error {

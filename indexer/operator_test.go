@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/api/find"
 )
@@ -35,9 +37,18 @@ func TestOperatorLooksAfterTheStore(t *testing.T) {
 	n.runJob(client, admin.JobCheck)
 
 	n.runJob(client, admin.JobRepair)
-	if done, err := client.Reindex(t.Context()); err != nil || done != (admin.Reindexed{Publishers: 1}) {
-		t.Fatalf("reindex: %+v, %v", done, err)
+	for range 2 { // again while it is under way, which does no harm
+		if done, err := client.Reindex(t.Context()); err != nil || done != (admin.Reindexed{Publishers: 1}) {
+			t.Fatalf("reindex: %+v, %v", done, err)
+		}
 	}
+	n.eventually("all is applied again, and that is told", func() bool {
+		status, err := client.Node(t.Context())
+		if err != nil || status.Reindexing == nil {
+			t.Fatalf("%+v, %v", status, err)
+		}
+		return *status.Reindexing == 0
+	})
 	n.eventually("marked whole once all is synced", func() bool {
 		err := client.MarkWhole(t.Context(), false)
 		if err != nil && !errors.Is(err, admin.ErrBusy) {
@@ -128,4 +139,45 @@ func TestOneStoreJobAtATime(t *testing.T) {
 	if err := jobs.start(admin.JobCheck); !errors.Is(err, admin.ErrUnavailable) {
 		t.Errorf("job of a closed node: %v", err)
 	}
+}
+
+// TestAReindexPassesOverWhatWouldNotComeBack: publishers that are closed here. Of one
+// that was released nothing can be lost, and a node that is frozen refuses.
+func TestAReindexPassesOverWhatWouldNotComeBack(t *testing.T) {
+	n := startNode(t, func(c *Config) { c.AssignedOnly = true })
+	client, err := admin.NewClient(n.admin, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	ctx, info := t.Context(), vectorPublisher(t)
+	if err := client.Assign(ctx, info.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.announce(info); err != nil {
+		t.Fatal(err)
+	}
+	n.waitIndexed(vectorHead)
+	reindex := func(when string, want admin.Reindexed, wantErr error) {
+		t.Helper()
+		if done, err := client.Reindex(ctx); done != want || !errors.Is(err, wantErr) {
+			t.Errorf("%s: %+v, %v; want %+v, %v", when, done, err, want, wantErr)
+		}
+	}
+	reindex("owned", admin.Reindexed{Publishers: 1}, nil)
+	if err := client.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	reindex("frozen", admin.Reindexed{}, admin.ErrFrozen)
+	if err := client.Unfreeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Close(ctx, []peer.ID{info.ID}); err != nil {
+		t.Fatal(err)
+	}
+	reindex("closed", admin.Reindexed{PassedOver: 1}, nil)
+	if out, err := client.Release(ctx, []peer.ID{info.ID}); err != nil || len(out) != 1 || out[0].Error != "" {
+		t.Fatalf("release: %+v, %v", out, err)
+	}
+	reindex("released", admin.Reindexed{}, nil)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/openapi"
 	"github.com/signpost-index/signpost/ingest"
 	"github.com/signpost-index/signpost/store"
 )
@@ -22,16 +23,34 @@ import (
 //
 // One that came by HTTP is on disk when nil is returned.
 func (ix *Indexer) hear(ctx context.Context, a announce.Announce) error {
-	if err := ix.allow(a.Publisher.ID); err != nil {
-		return err
+	result, err := ix.take(ctx, a)
+	way := "gossip"
+	if a.Direct {
+		way = "direct"
 	}
-	var err error
+	switch {
+	case errors.Is(err, announce.ErrUnavailable):
+		result = "unavailable"
+	case err != nil:
+		result = "refused"
+	}
+	ix.heard.WithLabelValues(way, result).Inc()
+	return err
+}
+
+// take is hear, and says what became of an announce without an error.
+func (ix *Indexer) take(ctx context.Context, a announce.Announce) (result string, err error) {
+	if err := ix.allow(a.Publisher.ID); err != nil {
+		return "", err
+	}
+	result = "taken"
 	switch gone := ix.book.isGone(a.Publisher.ID); {
 	case !gone && ix.settled(a.Publisher.ID, a.Head):
-		return nil
+		return "repeated", nil
 	case !gone && !ix.seen.Add(a.Key()):
+		result = "repeated"
 		if !a.Direct {
-			return nil
+			return result, nil
 		}
 		err = ix.store.Sync() // the one before may not be on disk yet
 	case a.Direct:
@@ -40,12 +59,12 @@ func (ix *Indexer) hear(ctx context.Context, a announce.Announce) error {
 		err = ix.announced(a, ix.ingester.Notify(a.Publisher, a.Head))
 	}
 	if errors.Is(err, ingest.ErrBusy) || errors.Is(err, ingest.ErrClosed) || errors.Is(err, store.ErrFailed) {
-		return errors.Join(announce.ErrUnavailable, err)
+		return result, errors.Join(announce.ErrUnavailable, err)
 	}
 	if err == nil {
 		ix.log.Debug("announce taken", "publisher", a.Publisher.ID, "head", a.Head, "direct", a.Direct)
 	}
-	return err
+	return result, err
 }
 
 // announced forgets an announce that was not taken, so that it can be repeated.
@@ -70,6 +89,7 @@ func (ix *Indexer) ingestHandler() http.Handler {
 	announces := announce.NewProbingHandler(ix.hear, ix.probe)
 	mux.Handle("/announce", announces)
 	mux.Handle("/ingest/announce", announces)
+	mux.HandleFunc(openapi.Path, openapi.Serve)
 	mux.HandleFunc("/register", ix.register)
 	mux.HandleFunc("/health", ix.health)
 	mux.HandleFunc("/sync/status", ix.syncStatuses)

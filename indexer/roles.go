@@ -37,7 +37,7 @@ func (r localRoles) Roles(_ context.Context, version string) (*admin.Roles, erro
 		perSecond, weight := r.ix.rates.rate(st.Publisher)
 		out.Publishers = append(out.Publishers, admin.PublisherRole{
 			Publisher: st.Publisher, Role: roleOf(st.Role), Since: utc(st.Time), Continued: st.Continued,
-			Ranges: rangesOf(st.Ranges), LeansOn: leansOn(st.Lacks()), Mark: cidText(st.Ad), Height: st.Height,
+			Ranges: rangesOf(st.Ranges), LeansOn: leansOn(st.Lacks()), Mark: cidText(st.Ad), Height: st.Height, Top: st.Top, Unsure: st.Behind || st.Unsure,
 			Pending: st.Pending, Gaps: st.Gaps, Filling: st.Filling,
 			MultihashesPerSecond: perSecond, RateWeight: weight, Multihashes: st.Multihashes, LastError: st.LastError,
 		})

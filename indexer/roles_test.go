@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 
 	"github.com/signpost-index/signpost/announce"
 	"github.com/signpost-index/signpost/api/admin"
@@ -58,17 +55,7 @@ func newGrowing(t *testing.T) *growing {
 	if len(g.ads) < 4 {
 		t.Fatalf("recorded chain of %d ads", len(g.ads))
 	}
-	srv := httptest.NewServer(ipnisync.NewHandler(mem))
-	t.Cleanup(srv.Close)
-	u, err := url.Parse(srv.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, err := ipnisync.FromURL(u)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.info.Addrs = []multiaddr.Multiaddr{addr}
+	g.info = serveChain(t, mem)
 	return g
 }
 

@@ -13,14 +13,15 @@
 // takes content from: its policy, its publishers and how they are polled.
 // [Node] is the node as a whole: how loaded and how full it is, and thawing it.
 // [RoleKeeper] is what our assigner needs beyond the reference: which part of
-// which chain an indexer owns or holds, and moving that.
+// which chain an indexer owns or holds, and moving that. [Snapshotter] lends out
+// checkpoints of a node's store.
 //
 // Who may ask is decided where the API is served: a bearer token, or a
 // loopback listener that web pages cannot reach ([HandlerConfig],
 // [CheckListen]).
 //
 // The pool file, one indexer a line, which assigner and frontend both read,
-// is read here too ([ReadPoolFile], [ReadPoolLines]).
+// is read here too ([ReadPoolLines]).
 //
 // Sentinels a caller may test for: ErrNotAssigner, ErrAlreadyAssigned,
 // ErrNotAssigned, ErrNotAllowed, ErrFrozen, ErrFreezeDisabled, ErrDiskFull,

@@ -28,6 +28,8 @@ var (
 	ErrFreezeDisabled = errors.New("freezing disabled")
 	// ErrDiskFull: the indexer cannot be unfrozen, as its disk is above the limit.
 	ErrDiskFull = errors.New("disk is above the limit")
+	// ErrHeld: the indexer has promised to stay frozen for a while (Node.Hold).
+	ErrHeld = errors.New("the indexer is held")
 	// ErrSyncRunning: a manual sync of the publisher is running.
 	ErrSyncRunning = errors.New("sync in progress")
 	// ErrBusy: something else on the store has to end first.
@@ -45,6 +47,8 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrUnauthorized: the token is missing or wrong.
 	ErrUnauthorized = errors.New("token missing or wrong: the server wants the token of its --admin-token-file")
+	// ErrForbidden: the caller may look, and this is for operators.
+	ErrForbidden = errors.New("viewers may look only: this takes an operator's token or certificate")
 )
 
 // kinds is the one table of how errors cross the wire. Order matters only to
@@ -61,6 +65,7 @@ var kinds = []struct {
 	{ErrFrozen, "frozen", http.StatusConflict},
 	{ErrFreezeDisabled, "freeze-disabled", http.StatusBadRequest},
 	{ErrDiskFull, "disk-full", http.StatusConflict},
+	{ErrHeld, "held", http.StatusConflict},
 	{ErrSyncRunning, "sync-running", http.StatusConflict},
 	{ErrBusy, "busy", http.StatusConflict},
 	{ErrNotFound, "not-found", http.StatusNotFound},
@@ -69,6 +74,7 @@ var kinds = []struct {
 	{ErrNotSupported, "not-supported", http.StatusNotImplemented},
 	{ErrRefused, "refused", http.StatusConflict},
 	{ErrUnauthorized, "unauthorized", http.StatusUnauthorized},
+	{ErrForbidden, "forbidden", http.StatusForbidden},
 }
 
 // writeError sends err as status, kind and text. An error of no kind is a 500

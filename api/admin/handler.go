@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,12 +13,12 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/openapi"
 )
 
 const (
@@ -30,12 +28,11 @@ const (
 
 // HandlerConfig is who may ask, and what else is served.
 type HandlerConfig struct {
-	// Token is what requests carry as "Authorization: Bearer <token>". Empty
-	// lets everyone in whom api.GuardLocal does, which is right for a loopback
-	// listener only; see CheckListen.
-	Token string
-	// Insecure lets everyone in. It is ignored if there is a token.
+	// Who gets in: see Access.
+	Token    string
+	Callers  *Callers
 	Insecure bool
+	Audit    *Audit
 	// Check is what /healthcheck tries; nil asks the indexer for its status.
 	Check func(context.Context) error
 	// Operator, if not nil, is what StorePath and the like serve.
@@ -51,6 +48,10 @@ type HandlerConfig struct {
 	Node Node
 	// Roles, if not nil, is what RolesPath and the like serve.
 	Roles RoleKeeper
+	// Snapshots, if not nil, is what SnapshotPath serves.
+	Snapshots Snapshotter
+	// Health, if not nil, is served at /signpost/v1/health.
+	Health http.Handler
 	// Metrics is served at /metrics and /metrics/; nil is 404.
 	Metrics http.Handler
 	// Pprof serves Go's profiles at /debug/pprof/.
@@ -88,6 +89,7 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	mux.HandleFunc("/ingest/handoff/", h.do(http.MethodPost, h.handoff))
 	mux.HandleFunc("/ingest/sync/", h.syncs)
 	mux.HandleFunc("/reloadconfig", h.do(http.MethodPost, h.reloadConfig))
+	mux.HandleFunc(openapi.Path, openapi.Serve)
 	h.routeLog(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		api.Error(w, http.StatusNotFound, "404 page not found")
@@ -108,6 +110,12 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 	if cfg.Roles != nil {
 		h.routeRoles(mux, cfg.Roles)
 	}
+	if cfg.Snapshots != nil {
+		h.routeSnapshot(mux, cfg.Snapshots)
+	}
+	if cfg.Health != nil {
+		mux.Handle("/signpost/v1/health", cfg.Health)
+	}
 	if cfg.Metrics != nil {
 		mux.Handle("/metrics", cfg.Metrics)
 		mux.Handle("/metrics/", cfg.Metrics)
@@ -119,23 +127,8 @@ func NewHandler(ix Indexer, cfg HandlerConfig) http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	return guard(limitBodies(mux), cfg.Token, cfg.Insecure)
-}
-
-// requireToken lets requests pass that carry the token. The comparison takes
-// the same time for every wrong token.
-func requireToken(token string, h http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(token))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(given)))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="signpost admin"`)
-			writeError(w, ErrUnauthorized)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
+	access := Access{Token: cfg.Token, Callers: cfg.Callers, Insecure: cfg.Insecure, Audit: cfg.Audit}
+	return access.guard(limitBodies(mux))
 }
 
 // get serves what f returns as JSON, and 204 for an empty list.

@@ -12,7 +12,7 @@ import (
 
 // CheckListen refuses an admin listener that would let strangers in: one whose
 // address, host:port, others can reach, without authentication. hasAuth says
-// that there is a token, insecure that the operator insists. The error says
+// that there are tokens or certificates to show, insecure that the operator insists. The error says
 // what to do.
 func CheckListen(addr string, hasAuth, insecure bool) error {
 	host, _, err := net.SplitHostPort(addr)
@@ -54,11 +54,8 @@ func ReadTokenFile(path string) (string, error) {
 		return "", fmt.Errorf("token file: %w", err)
 	}
 	token := string(bytes.TrimSpace(b))
-	switch {
-	case len(token) < minToken:
-		return "", fmt.Errorf("token file %s: want at least %d characters; for example from: openssl rand -hex 32", path, minToken)
-	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fmt.Errorf("token file %s: want one line of printable ASCII without blanks", path)
+	if err := checkToken(token); err != nil {
+		return "", fmt.Errorf("token file %s: %w", path, err)
 	}
 	return token, nil
 }

@@ -30,12 +30,37 @@ func (f *fakeNode) Unfreeze(context.Context) error {
 	return f.err
 }
 
+func (f *fakeNode) Hold(_ context.Context, d time.Duration, reason string) error {
+	f.call = fmt.Sprint("hold ", d, " ", reason)
+	return f.err
+}
+
+// TestHoldOverHTTP: how long and why cross the wire, and only a time that is
+// bounded is taken.
+func TestHoldOverHTTP(t *testing.T) {
+	f := &fakeNode{}
+	client := dial(t, &fake{}, HandlerConfig{Node: f}, "")
+	if err := client.Hold(t.Context(), 1500*time.Millisecond, "to be restarted"); err != nil || f.call != "hold 1.5s to be restarted" {
+		t.Errorf("hold: called %q, %v", f.call, err)
+	}
+	f.call = ""
+	for _, d := range []time.Duration{0, -1, MaxHold + 1} {
+		if err := client.Hold(t.Context(), d, ""); !errors.Is(err, ErrBadRequest) || f.call != "" {
+			t.Errorf("hold for %v: called %q, %v", d, f.call, err)
+		}
+	}
+	f.err = fmt.Errorf("%w for another 3s", ErrHeld)
+	if err := client.Unfreeze(t.Context()); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "another 3s") {
+		t.Errorf("unfreeze of a node that is held: %v", err)
+	}
+}
+
 // TestNodeIsTheSameLocallyAndRemotely: calls, answers and kinds of errors cross
 // the wire.
 func TestNodeIsTheSameLocallyAndRemotely(t *testing.T) {
 	left := 12.5
 	f := &fakeNode{status: NodeStatus{
-		ID: frozen, Frozen: true, FrozenSince: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), FrozenBy: FrozenByQuota, FrozenWhy: "much",
+		ID: frozen, Started: time.Date(2026, 1, 1, 3, 4, 5, 6, time.UTC), Frozen: true, HeldSeconds: 1.5, FrozenSince: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), FrozenBy: FrozenByQuota, FrozenWhy: "much",
 		FreezePercent: 95, Usage: 96.5, NearFreeze: true, FreezeSeconds: &left, StoredBytes: 7, QuotaBytes: 8,
 		Disks:                []Disk{{Dirs: []string{"/data"}, UsedBytes: 1, TotalBytes: 2, FreeBytes: 3, MinFreeBytes: 4, Usage: 5, GrowthBytesPerSecond: -6}},
 		MultihashesPerSecond: 1234.5, Publishers: 2, PendingAds: 3,

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -32,47 +31,20 @@ type PoolMember struct {
 	TokenFile string
 }
 
-// ParsePool reads a pool whose lines all name URLs, as [ParsePoolLines] does. A
-// line with a name to resolve is refused: only an assigner follows names.
-func ParsePool(r io.Reader) ([]PoolMember, error) {
-	lines, err := ParsePoolLines(r)
-	if err != nil {
-		return nil, err
-	}
-	members := make([]PoolMember, 0, len(lines))
-	for _, l := range lines {
-		if l.Name() != "" {
-			return nil, fmt.Errorf("%s: only an assigner follows DNS names: name URLs here, or ask the assigner for the pool", l)
-		}
-		members = append(members, l.PoolMember)
-	}
-	return members, nil
-}
-
-// ReadPoolFile reads the pool at path as ParsePool does. A relative token-file
-// is taken from the directory of the pool file.
-func ReadPoolFile(path string) ([]PoolMember, error) {
-	return readPoolFile(path, ParsePool, func(m *PoolMember) *PoolMember { return m })
-}
-
 // ReadPoolLines reads the pool at path as ParsePoolLines does. A relative
 // token-file is taken from the directory of the pool file.
 func ReadPoolLines(path string) ([]PoolLine, error) {
-	return readPoolFile(path, ParsePoolLines, func(l *PoolLine) *PoolMember { return &l.PoolMember })
-}
-
-func readPoolFile[T any](path string, parse func(io.Reader) ([]T, error), member func(*T) *PoolMember) ([]T, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("pool file: %w", err)
 	}
 	defer f.Close()
-	all, err := parse(f)
+	all, err := ParsePoolLines(f)
 	if err != nil {
 		return nil, fmt.Errorf("pool file %s: %w", path, err)
 	}
 	for i := range all {
-		if m := member(&all[i]); m.TokenFile != "" && !filepath.IsAbs(m.TokenFile) {
+		if m := &all[i].PoolMember; m.TokenFile != "" && !filepath.IsAbs(m.TokenFile) {
 			m.TokenFile = filepath.Join(filepath.Dir(path), m.TokenFile)
 		}
 	}

@@ -54,7 +54,11 @@ func TestParsePool(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := ParsePool(strings.NewReader(test.text))
+			lines, err := ParsePoolLines(strings.NewReader(test.text))
+			var got []PoolMember
+			for _, l := range lines {
+				got = append(got, l.PoolMember)
+			}
 			if test.err != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), test.err) {
 					t.Errorf("got %v, %v", got, err)
@@ -115,12 +119,9 @@ func TestParsePoolLines(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ParsePool(strings.NewReader(names.String())); err == nil || !strings.Contains(err.Error(), "only an assigner follows DNS names") {
-		t.Errorf("names where URLs are wanted: %v", err)
-	}
 }
 
-func TestReadPoolFileFindsTokensBesideIt(t *testing.T) {
+func TestReadPoolLinesFindsTokensBesideIt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pool")
 	write := func(text string) {
@@ -130,7 +131,7 @@ func TestReadPoolFileFindsTokensBesideIt(t *testing.T) {
 		}
 	}
 	write("find=a:1 ingest=a:2 admin=a:3 token-file=a.token\nfind=b:1 ingest=b:2 admin=b:3 token-file=/etc/b.token\nfind=c:1 ingest=c:2 admin=c:3\n")
-	members, err := ReadPoolFile(path)
+	members, err := ReadPoolLines(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,27 +141,26 @@ func TestReadPoolFileFindsTokensBesideIt(t *testing.T) {
 		}
 	}
 	write("oops")
-	if _, err := ReadPoolFile(path); err == nil || !strings.Contains(err.Error(), path+": line 1") {
+	if _, err := ReadPoolLines(path); err == nil || !strings.Contains(err.Error(), path+": line 1") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := ReadPoolFile(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := ReadPoolLines(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func FuzzParsePool(f *testing.F) {
 	f.Add("find=a:1 ingest=a:2 admin=a:3 standby preset=" + publisher.String() + " token-file=x # comment\n")
-	f.Add("find=http://[::1]:1/ ingest=https://a admin=b")
+	f.Add("find=http://[::1]:1/ ingest=https://a admin=b\ndns=p find-port=1 ingest-port=2 admin-port=3")
 	f.Fuzz(func(t *testing.T, text string) {
-		members, err := ParsePool(strings.NewReader(text))
-		if (err == nil) != (len(members) > 0) {
-			t.Fatalf("%d members, %v", len(members), err)
+		lines, err := ParsePoolLines(strings.NewReader(text))
+		if (err == nil) != (len(lines) > 0) {
+			t.Fatalf("%d lines, %v", len(lines), err)
 		}
-		for _, m := range members {
-			line := "find=" + m.Find + " ingest=" + m.Ingest + " admin=" + m.Admin
-			again, err := ParsePool(strings.NewReader(line))
-			if err != nil || again[0].Find != m.Find || again[0].Ingest != m.Ingest || again[0].Admin != m.Admin {
-				t.Fatalf("%s read again: %v, %v", line, again, err)
+		for _, l := range lines {
+			again, err := ParsePoolLines(strings.NewReader(l.String()))
+			if err != nil || again[0].String() != l.String() {
+				t.Fatalf("%s read again: %v, %v", l, again, err)
 			}
 		}
 	})

@@ -49,6 +49,11 @@ type PublisherRole struct {
 	// counts the ads at or below, those of indexers it went on from included.
 	Mark   string `json:",omitempty"`
 	Height uint64
+	// Of an owner that is frozen both are of when the latch fell. Top is the height
+	// up to which another has to be to have all this one has, if that is above, and
+	// Unsure says that it is not known yet.
+	Top    uint64 `json:",omitzero"`
+	Unsure bool   `json:",omitzero"`
 	// Pending are ads that are known and not done: the lag. Gaps are places where
 	// the chain breaks off.
 	Pending int
@@ -84,6 +89,10 @@ type Offer struct {
 	// the whole chain is new. Height is that of PublisherRole.
 	Mark   string `json:",omitempty"`
 	Height uint64
+	// Chain and ChainHeight are the place of Mark, as far as it is known: the same
+	// on all indexers (find.Position).
+	Chain       []byte `json:",omitempty"`
+	ChainHeight uint64 `json:",omitzero"`
 	// Applied are ads above Mark whose content is here, at most MaxOfferedAds:
 	// they need not be stored twice.
 	Applied []string `json:",omitempty"`
@@ -137,11 +146,14 @@ type MappedPublisher struct {
 // Coverage is the answer of GET /signpost/v1/coverage: what of which chain an
 // indexer owns or holds, and when that was so.
 type Coverage struct {
-	ID         peer.ID
-	Version    string // as in Roles
-	AsOf       time.Time
-	Frozen     bool
-	Publishers []CoveredPublisher // by publisher
+	ID      peer.ID
+	Version string // as in Roles
+	AsOf    time.Time
+	Frozen  bool
+	// HeldSeconds is for how long from AsOf it stays frozen, whatever anybody asks
+	// and whether it runs or not (Node.Hold).
+	HeldSeconds float64            `json:",omitzero"`
+	Publishers  []CoveredPublisher // by publisher
 }
 
 // CoveredPublisher is what is held of one publisher's chain.
@@ -153,10 +165,13 @@ type CoveredPublisher struct {
 	// counts the ads of the whole chain up to it. Gaps are ads, or the tops of
 	// missing stretches of the chain, that are not held, at most MaxOfferedAds;
 	// More says that there are others.
-	Mark   string   `json:",omitempty"`
-	Height uint64   `json:",omitzero"`
-	Gaps   []string `json:",omitempty"`
-	More   bool     `json:",omitzero"`
+	Mark   string `json:",omitempty"`
+	Height uint64 `json:",omitzero"`
+	// Top, of a frozen owner, is the height up to which another has to be to have
+	// all this one has, if that is above Height.
+	Top  uint64   `json:",omitzero"`
+	Gaps []string `json:",omitempty"`
+	More bool     `json:",omitzero"`
 	// Lacks are ads within Ranges whose content only another indexer has; Also
 	// are ads after Ranges whose content is here, as another indexer lacks them.
 	Lacks []Lack   `json:",omitempty"`

@@ -32,8 +32,9 @@ type Operator interface {
 	// goes. ErrBusy if a job is running, ErrBadRequest for an unknown kind.
 	StartJob(ctx context.Context, kind JobKind) error
 	// Reindex starts a sync of every publisher that applies all ads again, for
-	// what a repair has lost. ErrBusy if one of them could not be started; it can
-	// be repeated.
+	// what a repair has lost; NodeStatus.Reindexing tells when that is done. It is on
+	// disk when Reindex returns nil. It can be repeated at any time: then what was
+	// done of it is done once more. ErrFrozen.
 	Reindex(ctx context.Context) (Reindexed, error)
 	// MarkWhole ends that lookups answer with an error where postings were lost
 	// and nothing is found. ErrBusy while a sync that was asked for is running,
@@ -90,7 +91,8 @@ type StoreJob struct {
 // many were passed over: what was lost of these does not come back.
 type Reindexed struct {
 	Publishers int
-	// PassedOver have no known address, or are not assigned to this node.
+	// PassedOver have ads here, and have no known address, are not assigned to this
+	// node, or are closed here: they go on at others.
 	PassedOver int
 }
 

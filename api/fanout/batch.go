@@ -23,13 +23,15 @@ func (f *Finder) FindBatch(ctx context.Context, keys []multihash.Multihash) (fin
 	open := make([]bool, len(keys))
 	found := make([][]find.ProviderResult, len(keys))
 	if len(links) == 0 {
-		return find.NewBatch(keys, found, allOf(open), []string{noBackends}), nil
+		return find.NewBatch(keys, found, allOf(open), make([]*find.DeniedError, len(keys)), []string{noBackends}), nil
 	}
 	held := f.coverage.Load()
 	asked, cancel := context.WithTimeout(ctx, min(wait(links, f.timeout)+time.Duration(len(keys))*perKey, f.timeout))
 	defer cancel()
-	answers := ask(asked, f, links, (*link).ask, func(ctx context.Context, b find.Finder) (find.Batch, error) {
-		return find.FindBatch(ctx, b, keys)
+	parts := f.parts(links, keys)
+	links = slices.DeleteFunc(slices.Clone(links), func(l *link) bool { return len(parts[l]) == 0 })
+	answers := ask(asked, f, links, (*link).askPlainly, func(ctx context.Context, l *link) (find.Batch, error) {
+		return find.FindBatch(ctx, l.Finder, parts[l])
 	})
 	if ctx.Err() != nil {
 		return find.Batch{}, context.Cause(ctx)
@@ -39,12 +41,14 @@ func (f *Finder) FindBatch(ctx context.Context, keys []multihash.Multihash) (fin
 		place[string(mh)] = n
 	}
 	silent := make([][]string, len(keys)) // by key, in the order of names
+	denials := make([]denial, len(keys))
 	var missing []string
 	for i, a := range answers {
 		name := links[i].Name
 		if a.err != nil {
 			missing = append(missing, missingOf(links[i], a.err)...)
-			for n := range keys {
+			for _, mh := range parts[links[i]] {
+				n := place[string(mh)]
 				silent[n] = append(silent[n], name)
 			}
 			continue
@@ -57,23 +61,43 @@ func (f *Finder) FindBatch(ctx context.Context, keys []multihash.Multihash) (fin
 				found[n] = append(found[n], r.ProviderResults...)
 			}
 		}
+		for _, d := range a.value.Denied {
+			if n, asked := place[string(d.Multihash)]; asked {
+				denials[n].add(name, d.Err)
+			}
+		}
 		for _, mh := range a.value.Unknown {
 			if n, asked := place[string(mh)]; asked {
 				silent[n] = append(silent[n], name)
 			}
 		}
 	}
-	needed := false
+	needed, denied := false, make([]*find.DeniedError, len(keys))
 	now := time.Now()
 	for n := range keys {
 		slices.Sort(silent[n])
 		open[n] = !held.dispensable(silent[n], now)
 		needed = needed || open[n]
+		denied[n] = denials[n].err
 	}
 	if !needed {
 		missing = nil
 	}
-	return find.NewBatch(keys, found, open, missing), nil
+	return find.NewBatch(keys, found, open, denied, missing), nil
+}
+
+// parts are the keys each backend may have something of.
+func (f *Finder) parts(links []*link, keys []multihash.Multihash) map[*link][]multihash.Multihash {
+	parts := make(map[*link][]multihash.Multihash, len(links))
+	for _, mh := range keys {
+		asked := f.mayHave(links, mh)
+		for i, l := range links {
+			if asked == nil || asked[i] {
+				parts[l] = append(parts[l], mh)
+			}
+		}
+	}
+	return parts
 }
 
 func allOf(b []bool) []bool {

@@ -43,7 +43,7 @@ func (b *batcher) FindBatch(ctx context.Context, keys []multihash.Multihash) (fi
 			found[n] = []find.ProviderResult{{Provider: &peer.AddrInfo{ID: "P"}, ContextID: []byte(key)}}
 		}
 	}
-	return find.NewBatch(keys, found, open, missing), b.err
+	return find.NewBatch(keys, found, open, make([]*find.DeniedError, len(keys)), missing), b.err
 }
 
 // words shows a batch as "found | unknown | missing".

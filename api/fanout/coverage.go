@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -22,21 +23,38 @@ const maxDecided = 4096
 
 // Holdings is what one backend said that it holds, and when it was asked.
 type Holdings struct {
-	Backend  string // as in Backend.Name
-	AsOf     time.Time
+	Backend string // as in Backend.Name
+	AsOf    time.Time
+	// HeldFor is for how long from AsOf it is sure to take nothing new: so long
+	// what it said stands, if that is longer than ConfirmedFor.
+	HeldFor  time.Duration
 	Coverage admin.Coverage
 	// Rough: somebody else says so, who does not know what it has besides its
 	// ranges. Then only a whole copy elsewhere makes up for it.
 	Rough bool
 }
 
+// until is how long what was said may stand for the backend's own answer.
+func (h Holdings) until() time.Time {
+	if h.Coverage.Frozen {
+		return h.AsOf.Add(max(h.HeldFor, ConfirmedFor))
+	}
+	return h.AsOf.Add(ConfirmedFor)
+}
+
+func (h Holdings) heldAt(now time.Time) bool {
+	return h.Coverage.Frozen && now.Before(h.AsOf.Add(h.HeldFor))
+}
+
 // coverage tells whose silence an answer can do without: every stretch of a
 // chain they are known to hold is on others that answered. It is safe for
 // concurrent use.
 type coverage struct {
-	asOf map[string]time.Time // of frozen backends
-	by   map[peer.ID][]holding
-	on   map[string][]peer.ID // publishers by backend
+	until map[string]time.Time // how long what frozen backends said may stand
+	// versions tell, by backend, whether it holds the same as before.
+	versions map[string]string
+	by       map[peer.ID][]holding
+	on       map[string][]peer.ID // publishers by backend
 
 	mu      sync.Mutex
 	decided map[string]bool // by names of those silent; guarded by mu
@@ -52,12 +70,13 @@ type holding struct {
 
 func newCoverage(all []Holdings) *coverage {
 	c := &coverage{
-		asOf: make(map[string]time.Time), by: make(map[peer.ID][]holding), on: make(map[string][]peer.ID),
-		decided: make(map[string]bool),
+		until: make(map[string]time.Time), by: make(map[peer.ID][]holding), on: make(map[string][]peer.ID),
+		decided: make(map[string]bool), versions: make(map[string]string),
 	}
 	for _, h := range all {
+		c.versions[h.Backend] = h.Coverage.Version
 		if h.Coverage.Frozen {
-			c.asOf[h.Backend] = h.AsOf
+			c.until[h.Backend] = h.until()
 		}
 		for _, p := range h.Coverage.Publishers {
 			c.by[p.Publisher] = append(c.by[p.Publisher], holding{h.Backend, h.Coverage.ID, h.Rough, p})
@@ -75,7 +94,7 @@ func (c *coverage) dispensable(silent []string, now time.Time) bool {
 		return len(silent) == 0
 	}
 	for _, name := range silent {
-		if at, known := c.asOf[name]; !known || now.Sub(at) > ConfirmedFor {
+		if until, known := c.until[name]; !known || now.After(until) {
 			return false
 		}
 	}
@@ -128,11 +147,11 @@ func coveredWithout(all []holding, silent []string) bool {
 		if g.Role == admin.RoleOwner && (g.More || len(g.Gaps) > 0) {
 			return false
 		}
-		whole := leads(left, "", "", g.Height)
+		whole := leads(left, "", "", max(g.Height, g.Top))
 		if whole {
 			continue
 		}
-		if g.rough || len(g.Also) > 0 {
+		if g.rough || len(g.Also) > 0 || g.Top > 0 {
 			return false
 		}
 		for _, r := range g.Ranges {
@@ -181,9 +200,12 @@ func (f *Finder) SetHoldings(all []Holdings) {
 	links, now := *f.links.Load(), time.Now()
 	all = slices.SortedFunc(slices.Values(all), func(a, b Holdings) int { return cmp.Compare(a.Backend, b.Backend) })
 	all = slices.DeleteFunc(all, func(h Holdings) bool {
-		return now.Sub(h.AsOf) > ConfirmedFor || !slices.ContainsFunc(links, func(l *link) bool { return l.Name == h.Backend })
+		return now.After(h.until()) || !slices.ContainsFunc(links, func(l *link) bool { return l.Name == h.Backend })
 	})
 	c := newCoverage(all)
+	if before := f.coverage.Load(); before == nil || !maps.Equal(before.versions, c.versions) {
+		f.answers.forget()
+	}
 	f.coverage.Store(c)
 	spare := 0
 	for _, h := range all {

@@ -51,6 +51,10 @@ func TestWhoseSilenceAnAnswerCanDoWithout(t *testing.T) {
 		{what: "nobody takes what is new", a: "p[..x]", b: "p[..x]", want: map[string]bool{"a": true, "a b": false}},
 		{what: "it has ads above its mark", a: "p[..]@5", b: "p[..]@5",
 			change: func(a, _ *admin.CoveredPublisher) { a.Gaps = []string{"g"} }, want: map[string]bool{"a": false, "b": true}},
+		{what: "it has more than up to where it stands", a: "p[..]@5", b: "p[..]@6",
+			change: func(a, _ *admin.CoveredPublisher) { a.Top = 7 }, want: map[string]bool{"a": false, "b": false}},
+		{what: "the other has come so far", a: "p[..]@5", b: "p[..]@7",
+			change: func(a, _ *admin.CoveredPublisher) { a.Top = 7 }, want: map[string]bool{"a": true, "b": false}},
 		{what: "what the other lacks it has", a: "p[..]@5", b: "p[..]@5",
 			change: func(_, b *admin.CoveredPublisher) { b.Lacks = []admin.Lack{{Indexer: "a"}} }, want: map[string]bool{"a": false, "b": true}},
 		{what: "nothing", want: map[string]bool{"a b c": true}},
@@ -97,6 +101,39 @@ func TestOldHoldingsStandForNobody(t *testing.T) {
 	}
 }
 
+// TestWhatAHeldBackendSaidStandsUntilItMayBeUnfrozen: for longer than what others
+// said, also while nobody hears of it, and whatever somebody else says of it later.
+func TestWhatAHeldBackendSaidStandsUntilItMayBeUnfrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backends, _ := dials("a", "b")
+		f := New(Config{Backends: backends})
+		a := holds("a", time.Now(), "p[..]@5")
+		a.HeldFor = 40 * time.Second
+		for range 4 {
+			f.SetHoldings([]Holdings{a, holds("b", time.Now(), "p[..]@6")})
+			if !f.coverage.Load().dispensable([]string{"a"}, time.Now()) {
+				t.Errorf("it is needed %v after it said that it is held", time.Since(a.AsOf))
+			}
+			if f.coverage.Load().dispensable([]string{"a", "b"}, time.Now()) {
+				t.Error("nobody is needed")
+			}
+			time.Sleep(10*time.Second + 1)
+		}
+		if f.coverage.Load().dispensable([]string{"a"}, time.Now()) {
+			t.Error("it is not needed although it may take content again")
+		}
+		f.SetHoldings([]Holdings{a, holds("b", time.Now(), "p[..]@6")})
+		if f.coverage.Load().dispensable([]string{"a"}, time.Now()) {
+			t.Error("what it said long ago stands")
+		}
+		a.AsOf, a.Coverage.Frozen = time.Now(), false
+		f.SetHoldings([]Holdings{a, holds("b", time.Now(), "p[..]@6")})
+		if f.coverage.Load().dispensable([]string{"a"}, time.Now()) {
+			t.Error("one that is not frozen is not needed")
+		}
+	})
+}
+
 // TestHoldingsOfWhoIsNotAskedStandForNobody: of one that has left the pool, or
 // was never in it, or of which nobody has heard for long.
 func TestHoldingsOfWhoIsNotAskedStandForNobody(t *testing.T) {
@@ -137,6 +174,7 @@ func TestAnswerIsWholeWithoutWhatOthersHold(t *testing.T) {
 			if took, missing := oneFind(t, f); len(missing) > 0 || n > tripAfter && took != time.Millisecond {
 				t.Fatalf("%s, %v; want 1 ms, complete", took, missing)
 			}
+			synctest.Wait()
 		}
 		ds[1].set("fail")
 		if _, missing := oneFind(t, f); strings.Join(missing, " ") != "a b" {

@@ -1,5 +1,5 @@
 // Package fanout is a [find.Finder] made of Finders: the heart of the query
-// frontend. A question goes to all backends at once; results are passed on as
+// frontend. A question goes to all backends at once that may know something; results are passed on as
 // they come; an answer is complete if every backend gave one.
 //
 //	           ┌─► backend a ─┐
@@ -14,14 +14,18 @@
 //     and none says "not found" while someone who might know has not spoken.
 //     One that fails again and again is asked once a second, and answers lack
 //     it at once meanwhile.
+//   - A backend whose filter says that it lacks the key is not asked, and counts as
+//     one that has answered (Config.Filters).
 //   - An answer is not partial for want of a frozen backend all of whose holdings
 //     are on others that answered (SetHoldings).
+//   - What one backend's denylist denies is denied, whatever the others know
+//     (find.DeniedError); denying is answering.
 //   - The answer as a set does not depend on the order in which backends
 //     answer, on how results are spread over them, or on repetition. As a
 //     sequence it is in the order of arrival, without exact repetitions;
 //     [find.Merge] makes the one canonical list of it.
-//   - Leaving a sequence early cancels the questions still open. A backend
-//     returns soon after its context ends (find.Finder); one that does not
+//   - Leaving a sequence early cancels the questions still open. A backend other
+//     than a [find.Client], which does, returns soon after its context ends (find.Finder); one that does not
 //     keeps its own goroutine until it does, and nothing else.
 package fanout
 
@@ -37,6 +41,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/multiformats/go-multihash"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signpost-index/signpost/api/find"
@@ -63,12 +68,34 @@ type Config struct {
 	// Timeout is how long each backend may take for an answer, to its end, at
 	// most, not counting how long the consumer takes. Finds wait for a backend's
 	// first result, and from each to the next, for 32 times what backends take on
-	// average (their median), and for 200 ms at least. Zero is DefaultTimeout.
+	// average (their median), and for 200 ms at least; as long as no backend has said
+	// anything, for a second. Zero is DefaultTimeout.
 	Timeout time.Duration
+	// CacheFor is how long a whole answer with results may be given again; 0: never.
+	// It is forgotten when a backend holds something else than before (SetHoldings).
+	CacheFor time.Duration
+	// Filters tell what backends lack, by their names; nil: nobody does.
+	Filters Filters
 	// Logger may be nil.
 	Logger *slog.Logger
 	// Registerer may be nil.
 	Registerer prometheus.Registerer
+}
+
+// Filters tell of a multihash that a backend has nothing of it, so that it need
+// not be asked.
+type Filters interface {
+	// Key is made of a multihash once for all backends.
+	Key(mh multihash.Multihash) uint64
+	// Of is the filter of a backend, nil if there is none.
+	Of(backend string) Filter
+}
+
+// Filter is what is known of one backend.
+type Filter interface {
+	// Lacks is true only if the backend would now answer, and find nothing that it
+	// has reported as indexed.
+	Lacks(key uint64) bool
 }
 
 // Finder asks all backends. It is safe for concurrent use.
@@ -76,6 +103,8 @@ type Finder struct {
 	links    atomic.Pointer[[]*link]
 	coverage atomic.Pointer[coverage]
 	timeout  time.Duration
+	filters  Filters
+	answers  *answers
 	metrics  *metrics
 	states   states
 	setting  sync.Mutex // of links and coverage
@@ -87,6 +116,8 @@ var _ find.Finder = (*Finder)(nil)
 func New(cfg Config) *Finder {
 	f := &Finder{
 		timeout: cmp.Or(cfg.Timeout, DefaultTimeout),
+		filters: cfg.Filters,
+		answers: newAnswers(cfg.CacheFor),
 		metrics: newMetrics(cfg.Registerer),
 		states:  states{log: cfg.Logger},
 	}
@@ -97,6 +128,9 @@ func New(cfg Config) *Finder {
 	f.SetBackends(cfg.Backends)
 	return f
 }
+
+// SetCacheFor replaces Config.CacheFor.
+func (f *Finder) SetCacheFor(d time.Duration) { f.answers.setKeepFor(d) }
 
 // SetBackends replaces the backends. Questions being answered go on with the
 // ones they started with.
@@ -110,6 +144,9 @@ func (f *Finder) SetBackends(backends []Backend) {
 	links := make([]*link, 0, len(backends))
 	for _, b := range backends {
 		l := newLink(b, f.metrics.tripped)
+		if f.filters != nil {
+			l.filter = f.filters.Of(b.Name)
+		}
 		if i := slices.IndexFunc(before, func(l *link) bool { return l.Name == b.Name }); i >= 0 {
 			l.breaker = before[i].breaker
 			l.pace.Store(before[i].pace.Load())
@@ -119,6 +156,7 @@ func (f *Finder) SetBackends(backends []Backend) {
 	}
 	f.coverage.Store(nil) // until holdings are told again, as who is asked has changed
 	f.links.Store(&links)
+	f.answers.forget()
 	for _, old := range before {
 		if !keep(old.Name) {
 			f.metrics.forget(old.Name)
@@ -131,24 +169,35 @@ func (f *Finder) SetBackends(backends []Backend) {
 // Ready tells whether more than half of the backends answered something within the
 // last 15 s, and if not, which did not. FollowHoldings asks them.
 func (f *Finder) Ready() (ready bool, text string) {
-	links := *f.links.Load()
-	if len(links) == 0 {
+	silent, all := f.Silent()
+	switch {
+	case all == 0:
 		return false, "there are no indexers to ask"
+	case 2*len(silent) < all:
+		return true, ""
 	}
-	var silent []string
+	return false, "no answer from " + named(silent)
+}
+
+// Silent names the backends that did not answer anything within the last 15 s, of
+// all that are asked.
+func (f *Finder) Silent() (silent []string, all int) {
+	links := *f.links.Load()
 	for _, l := range links {
 		if !l.isUp() {
 			silent = append(silent, l.Name)
 		}
 	}
-	if 2*len(silent) < len(links) {
-		return true, ""
-	}
+	return silent, len(links)
+}
+
+// named lists some names.
+func named(names []string) string {
 	more := ""
-	if n := len(silent) - maxNamed; n > 0 {
-		silent, more = silent[:maxNamed], fmt.Sprintf(" and %d others", n)
+	if n := len(names) - maxNamed; n > 0 {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d others", n)
 	}
-	return false, "no answer from " + strings.Join(silent, ", ") + more
+	return strings.Join(names, ", ") + more
 }
 
 // maxNamed is how many silent backends are named.
@@ -159,6 +208,9 @@ const maxNamed = 10
 func (f *Finder) observe(backend string, elapsed time.Duration, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, errOpen) {
 		return
+	}
+	if deniedBy(err) != nil {
+		err = nil // it is an answer
 	}
 	f.metrics.observe(backend, elapsed, err != nil)
 	f.states.note(backend, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/multiformats/go-multihash"
@@ -26,32 +27,83 @@ type event struct {
 
 // Find yields the results of all backends as they come, each provider,
 // context ID, metadata and address list once, and then a *find.PartialError if
-// a backend failed or has not finished within the timeout.
+// a backend failed or has not finished within the timeout, or a *find.DeniedError
+// if one denies what is asked for, or nothing is known but what they deny. It may give an answer
+// that was whole again (Config.CacheFor), or that of another find about the same key.
 func (f *Finder) Find(ctx context.Context, mh multihash.Multihash) iter.Seq2[find.ProviderResult, error] {
 	return func(yield func(find.ProviderResult, error) bool) {
-		g := f.gather(ctx, mh)
-		defer g.stop()
-		seen := make(map[string]struct{})
-		for {
-			r, ok := g.next()
-			if !ok {
-				break
-			}
-			key := fingerprint(&r)
-			if _, dup := seen[key]; dup {
-				continue
-			}
-			seen[key] = struct{}{}
-			if !yield(r, nil) {
-				return
-			}
+		known, other, own := f.answers.begin(mh)
+		switch {
+		case known != nil:
+			f.metrics.again.WithLabelValues("kept").Inc()
+			giveAll(known, nil, yield)
+		case own != nil:
+			defer f.answers.end(mh, own)
+			f.find(ctx, mh, own, yield)
+		case await(ctx, other) && other.shared:
+			f.metrics.again.WithLabelValues("shared").Inc()
+			giveAll(other.results, other.err, yield)
+		default:
+			f.find(ctx, mh, nil, yield)
 		}
-		if g.decided() {
+	}
+}
+
+// await waits a little for a find that somebody else has begun.
+func await(ctx context.Context, other *flight) bool {
+	timer := time.NewTimer(sharedWait)
+	defer timer.Stop()
+	select {
+	case <-other.done:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func giveAll(results []find.ProviderResult, err error, yield func(find.ProviderResult, error) bool) {
+	for _, r := range results {
+		if !yield(r, nil) {
 			return
 		}
-		if err := partial(ctx, g.missing()); err != nil {
-			yield(find.ProviderResult{}, err)
+	}
+	if err != nil {
+		yield(find.ProviderResult{}, err)
+	}
+}
+
+// find asks, and notes the answer in own, which may be nil.
+func (f *Finder) find(ctx context.Context, mh multihash.Multihash, own *flight, yield func(find.ProviderResult, error) bool) {
+	g := f.gather(ctx, mh)
+	defer g.stop()
+	seen := make(map[string]struct{})
+	give := func(r find.ProviderResult) bool {
+		key := fingerprint(&r)
+		if _, dup := seen[key]; dup || g.denial.whole() {
+			return true
 		}
+		seen[key] = struct{}{}
+		if own != nil && len(own.results) <= sharedResults {
+			own.results = append(own.results, r)
+		}
+		return yield(r, nil)
+	}
+	if !g.each(mh, give) {
+		return
+	}
+	var err error
+	switch decided := g.decided(); {
+	case g.denial.whole(), decided && g.denial.err != nil && len(seen) == 0:
+		err = g.denial.err
+	case !decided:
+		err = partial(ctx, g.missing())
+	}
+	if own != nil && ctx.Err() == nil && len(own.results) <= sharedResults {
+		own.shared, own.err = true, err
+	}
+	if err != nil {
+		yield(find.ProviderResult{}, err)
 	}
 }
 
@@ -67,10 +119,12 @@ type gathering struct {
 	late     chan int      // backends that took too long
 	left     chan struct{} // closed when no one reads events any more
 	open     int           // backends that have not ended
+	told     atomic.Int32  // results and ends that came
 	ends     []end         // by backend
+	denial   denial
 }
 
-// end is how a backend's part of a find ended.
+// end is how a backend's part of a find ended. A denial is no error of it.
 type end struct {
 	done bool
 	err  error
@@ -91,44 +145,122 @@ func (f *Finder) gather(ctx context.Context, mh multihash.Multihash) *gathering 
 		ends:     make([]end, len(backends)),
 	}
 	g.ctx, g.cancel = context.WithCancel(ctx)
+	asked := f.mayHave(backends, mh)
 	for i := range backends {
-		go g.ask(i, mh)
+		if asked != nil && !asked[i] {
+			g.open--
+			g.ends[i] = end{done: true}
+		}
 	}
 	return g
 }
 
+// each calls give with each result; it is false as soon as give is. A backend that is
+// asked alone is asked here: what goes through goroutines and channels costs a few
+// microseconds, as much as an answer on a line.
+func (g *gathering) each(mh multihash.Multihash, give func(find.ProviderResult) bool) bool {
+	for i, l := range g.backends {
+		switch {
+		case g.ends[i].done:
+		case g.open == 1 && l.prompt:
+			left := false
+			err := g.askTo(i, mh, func(r find.ProviderResult) bool {
+				left = !give(r)
+				return !left
+			})
+			g.ended(i, err)
+			return !left
+		default:
+			go g.ask(i, mh)
+		}
+	}
+	for {
+		r, ok := g.next()
+		if !ok {
+			return true
+		}
+		if !give(r) {
+			return false
+		}
+	}
+}
+
+// mayHave tells which backends may have something of a key; nil: all.
+func (f *Finder) mayHave(links []*link, mh multihash.Multihash) []bool {
+	if f.filters == nil {
+		return nil
+	}
+	key, spared := f.filters.Key(mh), 0
+	asked := make([]bool, len(links))
+	for i, l := range links {
+		asked[i] = l.filter == nil || !l.filter.Lacks(key)
+		if !asked[i] {
+			spared++
+		}
+	}
+	f.metrics.spared.Add(float64(spared))
+	return asked
+}
+
 // ask puts the question to one backend. It never blocks once left is closed.
 func (g *gathering) ask(i int, mh multihash.Multihash) {
-	l := g.backends[i]
-	var took time.Duration
-	err := l.ask(func() (err error) {
-		took, err = g.pass(i, mh)
-		return err
+	err := g.askTo(i, mh, func(r find.ProviderResult) bool {
+		select {
+		case g.events <- event{backend: i, result: r}:
+			return true
+		case <-g.left:
+			return false
+		}
 	})
-	g.f.observe(l.Name, took, err)
 	select {
 	case g.events <- event{backend: i, ended: true, err: err}:
 	case <-g.left:
 	}
 }
 
-// pass passes on the results of one backend, and returns how long that took it,
-// and its error. The backend may take as long as is waited for until its first result, and from each to the
-// next, and as the timeout in all. How long the consumer takes does not count.
-func (g *gathering) pass(i int, mh multihash.Multihash) (took time.Duration, err error) {
+// askTo puts the question to one backend and returns its error.
+func (g *gathering) askTo(i int, mh multihash.Multihash, give func(find.ProviderResult) bool) error {
+	l := g.backends[i]
+	var took time.Duration
+	err := l.ask(func() (err error) {
+		took, err = g.pass(i, mh, give)
+		return err
+	})
+	g.f.observe(l.Name, took, err)
+	return err
+}
+
+// pass gives the results of one backend to give, as long as that is true, and returns
+// how long that took the backend, and its error. The backend may take as long as is waited for until its first
+// result, and from each to the next, and as the timeout in all; a second while
+// nobody has said anything, as then it is not this one that is slow. How long the
+// consumer takes does not count.
+func (g *gathering) pass(i int, mh multihash.Multihash, give func(find.ProviderResult) bool) (took time.Duration, err error) {
 	defer recovered(&err)
 	ctx, cancel := context.WithCancelCause(g.ctx)
 	defer cancel(nil)
 	l, began, first := g.backends[i], time.Now(), true
-	watch := time.AfterFunc(min(g.wait, g.f.timeout), func() {
+	asked, atFirst := began, min(firstPatience, g.f.timeout)
+	var watch *time.Timer
+	set := make(chan struct{})
+	watch = time.AfterFunc(min(g.wait, g.f.timeout), func() {
+		<-set
+		if left := atFirst - time.Since(asked); left > 0 && g.told.Load() == 0 {
+			watch.Reset(left)
+			return
+		}
 		g.late <- i
 		cancel(errLate)
 	})
+	close(set)
 	defer watch.Stop()
 	// came is called when it is the consumer's turn; false: that is too late.
 	came := func(err error) bool {
 		inTime := watch.Stop()
 		took += time.Since(began)
+		if inTime && !failed(err) {
+			g.told.Add(1)
+		}
 		if first && inTime && !failed(err) {
 			l.took(took)
 		}
@@ -142,12 +274,8 @@ func (g *gathering) pass(i int, mh multihash.Multihash) (took time.Duration, err
 		if err != nil {
 			return took, err
 		}
-		if r.Provider != nil && r.Provider.ID != "" {
-			select {
-			case g.events <- event{backend: i, result: r}:
-			case <-g.left:
-				return took, nil
-			}
+		if r.Provider != nil && r.Provider.ID != "" && !give(r) {
+			return took, nil
 		}
 		began = time.Now()
 		watch.Reset(max(min(g.wait, g.f.timeout-took), 0))
@@ -180,13 +308,22 @@ func (g *gathering) next() (find.ProviderResult, bool) {
 		switch {
 		case g.ends[e.backend].done: // it was given up
 		case e.ended:
-			g.open--
-			g.ends[e.backend] = end{done: true, err: e.err}
+			g.ended(e.backend, e.err)
 		default:
 			return e.result, true
 		}
 	}
 	return find.ProviderResult{}, false
+}
+
+// ended notes how a backend's part ended.
+func (g *gathering) ended(i int, err error) {
+	g.open--
+	if denied := deniedBy(err); denied != nil {
+		g.denial.add(g.backends[i].Name, denied)
+		err = nil
+	}
+	g.ends[i] = end{done: true, err: err}
 }
 
 // decided tells whether all that might be known has been said: those that have
@@ -238,6 +375,12 @@ func fingerprint(r *find.ProviderResult) string {
 	part(r.Metadata)
 	for _, addr := range r.Provider.Addrs {
 		part(addr.Bytes())
+	}
+	if p := r.Position; p.Height > 0 {
+		b = binary.AppendUvarint(append(b, p.Chain[:]...), p.Height)
+		if p.Extended {
+			b = append(b, 1)
+		}
 	}
 	return string(b)
 }

@@ -34,7 +34,8 @@ type told struct {
 
 // FollowHoldings asks the backends again and again what they hold, until ctx
 // ends. more, which may be nil, is asked each time for what others say of them;
-// of two accounts of one backend the newer counts.
+// of two accounts of one backend the newer counts, but that of a backend itself as
+// long as it is held, since nothing comes to it.
 func (f *Finder) FollowHoldings(ctx context.Context, more func(context.Context) []Holdings) error {
 	tick := time.NewTicker(holdingsEvery)
 	defer tick.Stop()
@@ -43,7 +44,7 @@ func (f *Finder) FollowHoldings(ctx context.Context, more func(context.Context) 
 		last = f.askHoldings(ctx, last)
 		newest := make(map[string]Holdings)
 		add := func(h Holdings) {
-			if h.AsOf.After(newest[h.Backend].AsOf) {
+			if known := newest[h.Backend]; h.AsOf.After(known.AsOf) && !(h.Rough && known.heldAt(time.Now())) {
 				newest[h.Backend] = h
 			}
 		}
@@ -96,7 +97,8 @@ func (f *Finder) askHoldings(ctx context.Context, last map[string]told) map[stri
 			after := before
 			switch {
 			case err == nil:
-				after = told{Holdings: Holdings{Backend: l.Name, AsOf: start, Coverage: c}}
+				held := time.Duration(min(c.HeldSeconds, admin.MaxHold.Seconds()) * float64(time.Second))
+				after = told{Holdings: Holdings{Backend: l.Name, AsOf: start, HeldFor: held, Coverage: c}}
 			case errors.Is(err, admin.ErrNotSupported):
 				after = told{notBefore: start.Add(noHoldingsFor)}
 			}

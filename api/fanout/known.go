@@ -16,20 +16,32 @@ import (
 )
 
 // Provider returns the newest record of a provider. It is ErrNotFound only if
-// every backend said so.
+// every backend said so, and denied if one denies it.
 func (f *Finder) Provider(ctx context.Context, id peer.ID) (*find.ProviderInfo, error) {
-	found, missing := scatter(ctx, f, func(ctx context.Context, b find.Finder) (*find.ProviderInfo, error) {
-		info, err := b.Provider(ctx, id)
-		if errors.Is(err, find.ErrNotFound) {
-			return nil, nil
+	type known struct {
+		info   *find.ProviderInfo
+		denied *find.DeniedError
+	}
+	found, missing := scatter(ctx, f, func(ctx context.Context, b find.Finder) (k known, err error) {
+		k.info, err = b.Provider(ctx, id)
+		if k.denied = deniedBy(err); k.denied != nil || errors.Is(err, find.ErrNotFound) {
+			return known{denied: k.denied}, nil
 		}
-		return info, err
+		return k, err
 	})
 	var newest *find.ProviderInfo
-	for _, info := range found {
+	var first denial
+	for _, k := range found {
+		if k.denied != nil {
+			first.add(k.denied.Reason, k.denied) // in an order, if not that of names
+		}
+		info := k.info
 		if info != nil && (newest == nil || newer(info, newest) > 0) {
 			newest = info
 		}
+	}
+	if first.err != nil {
+		return nil, first.err
 	}
 	err := partial(ctx, missing)
 	if newest == nil && err == nil {
@@ -64,7 +76,7 @@ func scatter[T any](ctx context.Context, f *Finder, call func(context.Context, f
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	// How long a long list takes says nothing of finds: breakers are not told.
-	for i, a := range ask(ctx, f, links, (*link).askPlainly, call) {
+	for i, a := range ask(ctx, f, links, (*link).askPlainly, func(ctx context.Context, l *link) (T, error) { return call(ctx, l.Finder) }) {
 		values = append(values, a.value)
 		if a.err != nil {
 			missing = append(missing, missingOf(links[i], a.err)...)
@@ -83,7 +95,7 @@ type answer[T any] struct {
 var errLate = fmt.Errorf("%w: no answer in time", find.ErrUnavailable)
 
 // ask calls each backend at once, in a way, and waits for them until ctx ends.
-func ask[T any](ctx context.Context, f *Finder, links []*link, way func(*link, func() error) error, call func(context.Context, find.Finder) (T, error)) []answer[T] {
+func ask[T any](ctx context.Context, f *Finder, links []*link, way func(*link, func() error) error, call func(context.Context, *link) (T, error)) []answer[T] {
 	type from struct {
 		backend int
 		answer[T]
@@ -94,7 +106,7 @@ func ask[T any](ctx context.Context, f *Finder, links []*link, way func(*link, f
 			a := from{backend: i}
 			start := time.Now()
 			a.err = way(l, func() (err error) {
-				a.value, err = guarded(ctx, l.Finder, call)
+				a.value, err = guarded(ctx, l, call)
 				return err
 			})
 			f.observe(l.Name, time.Since(start), a.err)
@@ -123,9 +135,9 @@ func ask[T any](ctx context.Context, f *Finder, links []*link, way func(*link, f
 
 // guarded calls one backend and makes an error of its panic. The value that
 // comes with an error counts only if that is a *find.PartialError.
-func guarded[T any](ctx context.Context, b find.Finder, call func(context.Context, find.Finder) (T, error)) (value T, err error) {
+func guarded[T any](ctx context.Context, l *link, call func(context.Context, *link) (T, error)) (value T, err error) {
 	defer recovered(&err)
-	v, err := call(ctx, b)
+	v, err := call(ctx, l)
 	if partial := (*find.PartialError)(nil); err == nil || errors.As(err, &partial) {
 		value = v
 	}

@@ -18,6 +18,8 @@ import (
 // pool that leaves its name in.
 type link struct {
 	Backend
+	filter  Filter // nil: there is none
+	prompt  bool   // it returns as soon as its context ends, whatever others do
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	pace    atomic.Uint64             // float64: seconds an answer takes, fading mean; 0: not known
 	heard   atomic.Pointer[time.Time] // when it last answered anything
@@ -31,10 +33,16 @@ func (l *link) hear() {
 	l.heard.Store(&now)
 }
 
-func (l *link) isUp() bool {
+func (l *link) isUp() bool { return l.heardWithin(heardFor) }
+
+func (l *link) heardWithin(d time.Duration) bool {
 	at := l.heard.Load()
-	return at != nil && time.Since(*at) <= heardFor
+	return at != nil && time.Since(*at) <= d
 }
+
+// lately is how long after an answer a late one says nothing of the backend: or
+// whoever asks what takes long could keep it from all others.
+const lately = 250 * time.Millisecond
 
 // A backend that fails is not asked for a while; then one question tries it.
 // Meanwhile answers lack it at once instead of after a time-out.
@@ -50,7 +58,8 @@ const (
 var errOpen = errors.New("it failed lately, and is tried once a second")
 
 func newLink(b Backend, trips func(name string, open bool)) *link {
-	return &link{Backend: b, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	_, prompt := b.Finder.(*find.Client)
+	return &link{Backend: b, prompt: prompt, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: b.Name, MaxRequests: 1, Interval: tripLately, BucketPeriod: time.Second, Timeout: retryFailed,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= tripAfter ||
@@ -64,12 +73,13 @@ func newLink(b Backend, trips func(name string, open bool)) *link {
 
 // failed tells whether an error is the backend's. One that is a fan-out itself
 // and misses others has answered, and so has one that refused the question: or
-// whoever asks what it refuses could keep it from all others.
+// whoever asks what it refuses could keep it from all others; one that denies it by
+// its denylist as well.
 func failed(err error) bool {
 	var partial *find.PartialError
 	var status *api.StatusError
 	switch {
-	case err == nil, errors.As(err, &partial):
+	case err == nil, deniedBy(err) != nil, errors.As(err, &partial):
 		return false
 	case errors.As(err, &status):
 		return errors.Is(err, find.ErrUnavailable)
@@ -84,6 +94,11 @@ func (l *link) ask(do func() error) error {
 		return errOpen
 	}
 	err = do()
+	if errors.Is(err, errLate) && l.heardWithin(lately) {
+		// It answers others: what takes long is what was asked.
+		done(context.Canceled)
+		return err
+	}
 	done(err)
 	if !failed(err) {
 		l.hear()

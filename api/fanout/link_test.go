@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/multiformats/go-multihash"
 
+	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/find"
 )
 
@@ -70,6 +72,7 @@ func TestSlowBackendHoldsUpNobody(t *testing.T) {
 		ds[2].set("wait 2s")
 		for n := range 20 {
 			took, missing := oneFind(t, f)
+			synctest.Wait() // an answer does not wait until its failure is counted
 			if len(missing) != 1 || missing[0] != "c" {
 				t.Errorf("missing %v, want c", missing)
 			}
@@ -115,6 +118,7 @@ func TestFailingBackendIsTriedOnceASecond(t *testing.T) {
 				ds[1].set(how)
 				for range tripAfter {
 					oneFind(t, f)
+					synctest.Wait()
 				}
 				before := ds[1].asked.Load()
 				for start := time.Now(); time.Since(start) < 10*time.Second; {
@@ -174,4 +178,120 @@ func TestFanOutThatMissesOthersHasAnswered(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestASlowPoolIsWaitedFor: what nobody answers at once, as all are held up
+// together, is not given up like what one of them does not answer.
+func TestASlowPoolIsWaitedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		steps []string // of two backends
+		whole bool
+	}{
+		"both":     {[]string{"wait 700ms", "wait 800ms"}, true},
+		"too long": {[]string{"wait 700ms", "wait 1500ms"}, false},
+		"one":      {[]string{"wait 1ms", "wait 700ms"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := New(Config{})
+				var quick, slow []Backend
+				for n, step := range c.steps {
+					quick = append(quick, Backend{Name: fmt.Sprint(n), Finder: &actor{steps: []string{"wait 1ms"}}})
+					slow = append(slow, Backend{Name: fmt.Sprint(n), Finder: &actor{steps: []string{step}}})
+				}
+				f.SetBackends(quick)
+				for range 5 {
+					for range f.Find(t.Context(), mh) { // how long they take becomes known
+					}
+				}
+				f.SetBackends(slow)
+				whole := true
+				for _, err := range f.Find(t.Context(), mh) {
+					whole = whole && err == nil
+				}
+				if whole != c.whole {
+					t.Errorf("whole: %v, want %v", whole, c.whole)
+				}
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// TestLateAnswersAmongOthersOpenNoBreaker: what takes a backend long does not keep
+// it from who asks something else.
+func TestLateAnswersAmongOthersOpenNoBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		heavy := &heavyKey{}
+		f := New(Config{Backends: []Backend{{Name: "heavy", Finder: heavy}, {Name: "other", Finder: &actor{}}}})
+		for range 20 {
+			for range 20 {
+				heavy.slow.Store(true)
+				go findAll(t, f)
+				synctest.Wait()
+				heavy.slow.Store(false)
+				if got := findAll(t, f); got != " a" {
+					t.Fatalf("a quick one: %q", got)
+				}
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+	})
+}
+
+// heavyKey answers at once or after three seconds.
+type heavyKey struct {
+	actor
+	slow atomic.Bool
+}
+
+func (h *heavyKey) Find(ctx context.Context, mh multihash.Multihash) iter.Seq2[find.ProviderResult, error] {
+	if h.slow.Load() {
+		return (&actor{steps: []string{"wait 3s"}}).Find(ctx, mh)
+	}
+	return (&actor{steps: []string{"P/a/x"}}).Find(ctx, mh)
+}
+
+// TestABackendThatIsAskedAloneIsGivenUpToo: before its first result, and between two.
+func TestABackendThatIsAskedAloneIsGivenUpToo(t *testing.T) {
+	for name, lines := range map[string]int{"before": 0, "between": 1} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan struct{})
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", api.MediaNDJSON)
+				for range lines {
+					fmt.Fprintln(w, `{"Provider":{"ID":"12D3KooWKRyzVWW6ChFjQjK4miCty85Niy48tpPV95XdKu1BcvMA","Addrs":[]}}`)
+					_ = http.NewResponseController(w).Flush()
+				}
+				<-r.Context().Done()
+				close(ended)
+			}))
+			defer srv.Close()
+			client, err := find.NewClient(srv.URL, api.NewHTTPClient())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			f := New(Config{Backends: []Backend{{Name: "a", Finder: client}}, Timeout: 300 * time.Millisecond})
+			results, missing := 0, ""
+			for _, err := range f.Find(t.Context(), mh) {
+				var partial *find.PartialError
+				switch {
+				case err == nil:
+					results++
+				case errors.As(err, &partial):
+					missing = partial.Missing[0]
+				default:
+					t.Fatal(err)
+				}
+			}
+			if results != lines || missing != "a" {
+				t.Errorf("%d results, missing %q", results, missing)
+			}
+			<-ended
+		})
+	}
 }

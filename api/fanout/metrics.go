@@ -14,6 +14,8 @@ type metrics struct {
 	failures *prometheus.CounterVec
 	open     *prometheus.GaugeVec
 	spare    prometheus.Gauge
+	spared   prometheus.Counter
+	again    *prometheus.CounterVec
 }
 
 // newMetrics registers with reg, which may be nil.
@@ -36,6 +38,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		spare: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "signpost_fanout_spare_backends",
 			Help: "Frozen backends any one of which may be silent without making answers partial: all it said that it holds is on others.",
+		}),
+		again: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "signpost_fanout_again_total",
+			Help: "Answers for which nobody was asked: kept from before, or shared with another lookup under way.",
+		}, []string{"answer"}),
+		spared: auto.NewCounter(prometheus.CounterOpts{
+			Name: "signpost_fanout_spared_total",
+			Help: "Questions that backends were not asked as they lack the key.",
 		}),
 		open: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "signpost_fanout_backend_open",

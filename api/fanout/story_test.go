@@ -48,6 +48,9 @@ func (a *actor) step(ctx context.Context, step string) error {
 		}
 	case "fail":
 		return errDown
+	case "deny":
+		kind, reason, _ := strings.Cut(argument, " ")
+		return &find.DeniedError{Kind: find.DenyKind(kind), Reason: reason}
 	case "partial":
 		return &find.PartialError{Missing: []string{argument}}
 	case "panic":

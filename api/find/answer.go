@@ -2,7 +2,6 @@ package find
 
 import (
 	"errors"
-	"iter"
 	"net/http"
 	"time"
 
@@ -23,12 +22,18 @@ const (
 	cacheMissed = "public, max-age=5"
 )
 
-// answerFind gives one JSON answer when the finder has finished.
+// answerFind gives one JSON answer when the finder has finished, or has more than
+// fits in one; then the answer says so.
 func (h *handler) answerFind(w http.ResponseWriter, r *http.Request, mh multihash.Multihash) {
 	var results []ProviderResult
 	var partial *PartialError
+	var budget Budget
+	full := false
 	for result, err := range h.finder.Find(r.Context(), mh) {
 		if err == nil {
+			if full = !budget.Take(&result); full {
+				break
+			}
 			results = append(results, result)
 			continue
 		}
@@ -50,6 +55,10 @@ func (h *handler) answerFind(w http.ResponseWriter, r *http.Request, mh multihas
 	switch {
 	case partial != nil:
 		h.markPartial(w, partial)
+	case full:
+		w.Header().Set(HeaderLeftOut, LeftUncounted)
+		w.Header().Set("Access-Control-Expose-Headers", HeaderLeftOut)
+		w.Header().Set("Cache-Control", "no-store")
 	case h.cfg.Frontend:
 		w.Header().Set("Cache-Control", cacheFound)
 	}
@@ -57,6 +66,7 @@ func (h *handler) answerFind(w http.ResponseWriter, r *http.Request, mh multihas
 		w.Header().Set("Vary", "Accept")
 	}
 	h.metrics.results.Add(float64(len(results)))
+	results = onWire(results, wantsPosition(r))
 	body := append(make([]byte, 0, 512), `{"MultihashResults":[`...)
 	body = append(appendMultihashResult(body, mh, results), "]}"...)
 	api.JSONBytes(w, http.StatusOK, body)
@@ -75,34 +85,44 @@ func (h *handler) missed(w http.ResponseWriter) {
 // streamFind gives NDJSON, each result as it comes. The status waits for the
 // first result or the end.
 func (h *handler) streamFind(w http.ResponseWriter, r *http.Request, mh multihash.Multihash) {
-	next, stop := iter.Pull2(h.finder.Find(r.Context(), mh))
-	defer stop()
-	result, err, ok := next()
-	if !ok {
-		h.missed(w)
-		return
-	}
-	if err != nil {
-		h.fail(w, r, err)
-		return
-	}
-	s := h.newStream(w)
-	for ok && err == nil {
+	var s *stream
+	var end error
+	for result, err := range h.finder.Find(r.Context(), mh) {
+		if end = err; err != nil {
+			break
+		}
+		if s == nil {
+			s = h.newStream(w)
+			s.positions = wantsPosition(r)
+		}
 		if !s.send(&result) {
 			return // the client has gone
 		}
-		result, err, ok = next()
+	}
+	switch {
+	case s == nil && end == nil:
+		h.missed(w)
+		return
+	case s == nil:
+		h.fail(w, r, end)
+		return
 	}
 	h.metrics.results.Add(float64(s.sent))
-	if err != nil {
-		h.endStream(w, r, err)
+	if end != nil {
+		h.endStream(w, r, end)
 	}
 }
 
 // endStream ends a stream that has results with the reason why it may lack
-// others: a trailer, or, if this node failed, a connection cut off before its
+// others, or should not have had these: a trailer, or, if this node failed, a connection cut off before its
 // end, which no client takes for a full answer.
 func (h *handler) endStream(w http.ResponseWriter, r *http.Request, err error) {
+	var denied *DeniedError
+	if errors.As(err, &denied) {
+		h.metrics.denied.Inc()
+		w.Header().Set(http.TrailerPrefix+HeaderDenied, denied.Trailer())
+		return
+	}
 	var partial *PartialError
 	if !errors.As(err, &partial) {
 		h.logFailure(r, err)
@@ -120,6 +140,9 @@ type stream struct {
 	line []byte
 	sent int
 	seen map[string]struct{} // identities sent by a frontend; nil at an indexer
+
+	newest    Newest // of a frontend
+	positions bool   // are wanted
 }
 
 // newStream writes the header of the answer.
@@ -130,9 +153,10 @@ func (h *handler) newStream(w http.ResponseWriter) *stream {
 	header.Set("Cache-Control", "no-store")
 	s := &stream{h: h, w: w, ctl: http.NewResponseController(w)}
 	if h.cfg.Frontend {
-		s.seen = make(map[string]struct{})
-		header.Set("Trailer", HeaderPartial) // proxies drop trailers not announced
-	} else {
+		s.seen, s.newest = make(map[string]struct{}), make(Newest)
+		// Proxies drop trailers not announced.
+		header.Set("Trailer", HeaderPartial+", "+HeaderDenied)
+	} else if header.Get("Connection") == "" { // the server is not draining
 		header.Set("Connection", "Keep-Alive")
 	}
 	w.WriteHeader(http.StatusOK)
@@ -140,16 +164,23 @@ func (h *handler) newStream(w http.ResponseWriter) *stream {
 }
 
 // send writes and flushes one result, unless a frontend has sent the same
-// record before. It is false if the client has gone.
+// record before, or one known to be newer. It is false if the client has gone.
 func (s *stream) send(r *ProviderResult) bool {
 	if s.seen != nil {
+		if s.newest.Outdated(r) {
+			return true
+		}
 		id := identity(r)
 		if _, dup := s.seen[id]; dup {
 			return true
 		}
 		s.seen[id] = struct{}{}
 	}
-	line, fits := appendLine(s.line[:0], r, maxLine)
+	sent := *r
+	if !s.positions {
+		sent.Position = Position{}
+	}
+	line, fits := appendLine(s.line[:0], &sent, maxLine)
 	s.line = line[:0]
 	if !fits {
 		s.h.metrics.oversized.Inc()

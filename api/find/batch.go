@@ -17,17 +17,29 @@ const MaxBatch = 1000
 // done one by one.
 const batchAtOnce = 16
 
+// tooMuch stands among the missing if a key is left open as too much is known.
+const tooMuch = "too-many-results"
+
 // Batch is the answer about several keys.
 type Batch struct {
 	// Results are of the keys something is known of, in the order asked for.
 	Results []MultihashResult
 	// Unknown are keys of which nothing was found and somebody who might know
 	// did not answer, in the order asked for. Of all other keys not in Results
-	// nothing is known by anybody.
+	// or Denied nothing is known by anybody.
 	Unknown []multihash.Multihash
+	// Denied are keys of which a denylist forbids the answer, in the order asked
+	// for. They are neither in Results nor in Unknown.
+	Denied []Denied
 	// Missing names who did not answer, sorted. Results may lack something then,
 	// even if no key is unknown.
 	Missing []string
+}
+
+// Denied is a key that is denied, and why.
+type Denied struct {
+	Multihash multihash.Multihash
+	Err       *DeniedError
 }
 
 // Batcher is a Finder that can be asked about several keys at once: at most
@@ -58,21 +70,32 @@ func unique(keys []multihash.Multihash) []multihash.Multihash {
 	return once
 }
 
-// oneByOne is FindBatch of a Finder that knows no batches.
+// oneByOne is FindBatch of a Finder that knows no batches. Keys of which more is
+// known than fits in one answer stay open: they can be asked about alone.
 func oneByOne(ctx context.Context, f Finder, keys []multihash.Multihash) (Batch, error) {
 	found := make([][]ProviderResult, len(keys))
-	open := make([]bool, len(keys))
+	open, refused := make([]bool, len(keys)), make([]*DeniedError, len(keys))
 	var mu sync.Mutex
 	var missing []string
+	var budget Budget
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(batchAtOnce)
 	for n, mh := range keys {
 		g.Go(func() error {
 			for r, err := range f.Find(ctx, mh) {
 				var partial *PartialError
+				var denied *DeniedError
 				switch {
+				case err == nil && !budget.Take(&r):
+					found[n], open[n] = nil, true
+					mu.Lock()
+					missing = append(missing, tooMuch)
+					mu.Unlock()
+					return nil
 				case err == nil:
 					found[n] = append(found[n], r)
+				case errors.As(err, &denied):
+					refused[n] = denied
 				case errors.As(err, &partial):
 					open[n] = true
 					mu.Lock()
@@ -88,15 +111,18 @@ func oneByOne(ctx context.Context, f Finder, keys []multihash.Multihash) (Batch,
 	if err := g.Wait(); err != nil {
 		return Batch{}, err
 	}
-	return NewBatch(keys, found, open, missing), nil
+	return NewBatch(keys, found, open, refused, missing), nil
 }
 
-// NewBatch puts an answer together: what was found of each key, and whether
-// somebody who might know more of it is missing.
-func NewBatch(keys []multihash.Multihash, found [][]ProviderResult, open []bool, missing []string) Batch {
+// NewBatch puts an answer together: what was found of each key, whether
+// somebody who might know more of it is missing, and the denial of it, or nil. A
+// denial that is not of the whole key counts if there is nothing else.
+func NewBatch(keys []multihash.Multihash, found [][]ProviderResult, open []bool, denied []*DeniedError, missing []string) Batch {
 	b := Batch{}
 	for n, mh := range keys {
-		switch {
+		switch d := denied[n]; {
+		case d != nil && (d.Whole() || len(found[n]) == 0 && !open[n]):
+			b.Denied = append(b.Denied, Denied{mh, d})
 		case len(found[n]) > 0:
 			b.Results = append(b.Results, MultihashResult{Multihash: mh, ProviderResults: found[n]})
 		case open[n]:

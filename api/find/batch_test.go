@@ -255,3 +255,28 @@ func TestBatchThatFailedLeavesAllOpen(t *testing.T) {
 		t.Errorf("%+v, %v", b, err)
 	}
 }
+
+// TestWebPagesMayAskInBatches: the preflight lets them send JSON, and the answer is for
+// them.
+func TestWebPagesMayAskInBatches(t *testing.T) {
+	for _, frontend := range []bool{true, false} {
+		h := NewHandler(&static{}, Config{Frontend: frontend})
+		for _, path := range []string{"/multihash", "/cid"} {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodOptions, path, nil)
+			r.Header.Set("Origin", "https://example.com")
+			r.Header.Set("Access-Control-Request-Method", "POST")
+			h.ServeHTTP(w, r)
+			got := w.Header()
+			if w.Code != http.StatusNoContent || got.Get("Access-Control-Allow-Origin") != "*" ||
+				!strings.Contains(got.Get("Access-Control-Allow-Methods"), "POST") || !strings.Contains(got.Get("Access-Control-Allow-Headers"), "Content-Type") {
+				t.Errorf("%s: %d %v", path, w.Code, got)
+			}
+			w = httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(`{}`)))
+			if w.Header().Get("Access-Control-Allow-Origin") != "*" {
+				t.Errorf("%s: the answer is %v", path, w.Header())
+			}
+		}
+	}
+}

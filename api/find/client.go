@@ -33,13 +33,17 @@ const (
 // Client asks a server for what it knows. It is a Finder, safe for concurrent
 // use. Its errors match ErrUnavailable if the server could not be reached, did
 // not finish, or answered 5xx or 429, and ErrMalformed if the answer breaks
-// the protocol; an answer with an unwanted status is an *api.StatusError.
+// the protocol; an answer with an unwanted status is an *api.StatusError, and a
+// *DeniedError too if it is 410.
 //
 // A 404 is taken at its word: nothing is known.
 type Client struct {
 	base   *url.URL
 	http   *http.Client
 	single atomic.Bool // the server knows no batches
+	line   *lineKeeper // nil: finds go by HTTP only
+	// byHTTP says which finds do so in spite of it; nil: none.
+	byHTTP func(context.Context) bool
 }
 
 var _ Finder = (*Client)(nil)
@@ -57,11 +61,18 @@ func NewClient(baseURL string, hc *http.Client) (*Client, error) {
 	return &Client{base: base, http: hc}, nil
 }
 
-// Close lets go of idle connections. The client can still be used.
+// Close lets go of idle connections and ends the line. The client can still be used.
 func (c *Client) Close() error {
+	if c.line != nil {
+		c.line.close()
+	}
 	c.http.CloseIdleConnections()
 	return nil
 }
+
+// LeaveLine has finds of which when is true go by HTTP, though there is a line: it
+// has no headers. Call it before the client is used.
+func (c *Client) LeaveLine(when func(context.Context) bool) { c.byHTTP = when }
 
 // String is the base URL, without a password.
 func (c *Client) String() string { return c.base.Redacted() }
@@ -82,6 +93,23 @@ var errStopped = errors.New("consumer stopped")
 
 // find calls emit with each result until it returns false.
 func (c *Client) find(ctx context.Context, mh multihash.Multihash, emit func(ProviderResult) bool) error {
+	if c.line != nil && (c.byHTTP == nil || !c.byHTTP(ctx)) {
+		if l := c.line.get(); l != nil {
+			results, err := l.find(ctx, mh)
+			if err == nil {
+				for _, r := range results {
+					if !emit(r) {
+						return errStopped
+					}
+				}
+				return nil
+			}
+			if ctx.Err() != nil {
+				return &requestError{kind: ErrUnavailable, err: context.Cause(ctx)}
+			}
+			// Whatever it was, HTTP tells it better.
+		}
+	}
 	resp, err := c.get(ctx, api.MediaNDJSON+", "+api.MediaJSON, "multihash", mh.B58String())
 	if err != nil {
 		if errors.Is(err, ErrNotFound) {
@@ -116,6 +144,14 @@ func (c *Client) find(ctx context.Context, mh multihash.Multihash, emit func(Pro
 			return err
 		}
 		return fmt.Errorf("find at %s: %w", c, err)
+	}
+	return endOf(resp)
+}
+
+// endOf is the error that a stream, read to its end, announced.
+func endOf(resp *http.Response) error {
+	if denied := deniedBy(resp, ""); denied != nil {
+		return denied
 	}
 	return partialOf(resp)
 }
@@ -261,6 +297,7 @@ func (c *Client) get(ctx context.Context, accept string, path ...string) (*http.
 	}
 	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", "signpost")
+	req.Header.Set(HeaderPosition, "1")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, &requestError{kind: ErrUnavailable, err: err}
@@ -280,6 +317,8 @@ func refusal(resp *http.Response) error {
 	switch {
 	case status.Status == http.StatusNotFound:
 		return &requestError{kind: ErrNotFound, err: status}
+	case status.Status == http.StatusGone:
+		return &requestError{kind: deniedBy(resp, status.Body), err: status}
 	case status.Status < 500 && status.Status != http.StatusTooManyRequests:
 		return status
 	}

@@ -2,6 +2,7 @@ package find
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,16 +38,28 @@ func (c *Client) FindBatch(ctx context.Context, keys []multihash.Multihash) (Bat
 	var answer struct {
 		MultihashResults []MultihashResult
 		Unknown          [][]byte
+		Denied           []struct {
+			Key    []byte
+			Kind   DenyKind
+			Reason string
+		}
 	}
 	if err := readJSON(resp.Body, maxFindBytes, &answer); err != nil {
 		return Batch{}, fmt.Errorf("batch at %s: %w", c, err)
 	}
-	return c.batchOf(resp, keys, answer.MultihashResults, answer.Unknown)
+	denied := make(map[string]*DeniedError)
+	for _, d := range answer.Denied {
+		denied[string(d.Key)] = &DeniedError{Kind: cmp.Or(d.Kind, DenyMultihash), Reason: api.PlainText(d.Reason, maxReason)}
+	}
+	return c.batchOf(resp, keys, answer.MultihashResults, answer.Unknown, denied)
 }
+
+// maxReason bounds the characters of a reason in a batch, as those in a body are.
+const maxReason = 1 << 10
 
 // batchOf puts an answer into the order of keys, and drops what was not asked
 // for.
-func (c *Client) batchOf(resp *http.Response, keys []multihash.Multihash, results []MultihashResult, unknown [][]byte) (Batch, error) {
+func (c *Client) batchOf(resp *http.Response, keys []multihash.Multihash, results []MultihashResult, unknown [][]byte, refused map[string]*DeniedError) (Batch, error) {
 	place := make(map[string]int, len(keys))
 	for n, mh := range keys {
 		place[string(mh)] = n
@@ -73,11 +86,15 @@ func (c *Client) batchOf(resp *http.Response, keys []multihash.Multihash, result
 			open[n] = true
 		}
 	}
+	denied := make([]*DeniedError, len(keys))
+	for n, mh := range keys {
+		denied[n] = refused[string(mh)]
+	}
 	var missing []string
 	if partial := (*PartialError)(nil); errors.As(partialOf(resp), &partial) {
 		missing = partial.Missing
 	}
-	return NewBatch(keys, found, open, missing), nil
+	return NewBatch(keys, found, open, denied, missing), nil
 }
 
 // errNoBatches: whoever answered does not know of batches, so a 404 says nothing.
@@ -96,6 +113,7 @@ func (c *Client) post(ctx context.Context, keys []multihash.Multihash) (*http.Re
 	req.Header.Set("Content-Type", api.MediaJSON)
 	req.Header.Set("Accept", api.MediaJSON)
 	req.Header.Set("User-Agent", "signpost")
+	req.Header.Set(HeaderPosition, "1")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, &requestError{kind: ErrUnavailable, err: err}

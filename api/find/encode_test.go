@@ -55,7 +55,7 @@ func TestEncoderWritesWhatEncodingJSONDoes(t *testing.T) {
 		for range random.IntN(4) {
 			r := ProviderResult{ContextID: bytesOf(65), Metadata: bytesOf(100), Provider: randomPeer(random)}
 			results = append(results, r)
-			want.ProviderResults = append(want.ProviderResults, oracleResult(r))
+			want.ProviderResults = append(want.ProviderResults, oracleResult{r.ContextID, r.Metadata, r.Provider})
 		}
 		wantJSON, err := json.Marshal(want)
 		if err != nil {
@@ -222,7 +222,7 @@ func BenchmarkEncodingJSON(b *testing.B) {
 	b.ReportAllocs()
 	value := oracleMultihash{Multihash: mhA}
 	for _, r := range extendedResults {
-		value.ProviderResults = append(value.ProviderResults, oracleResult(r))
+		value.ProviderResults = append(value.ProviderResults, oracleResult{r.ContextID, r.Metadata, r.Provider})
 	}
 	for b.Loop() {
 		_, _ = json.Marshal(value)

@@ -15,6 +15,8 @@
 // and the client turns it back into a *PartialError. "Not found" is said only
 // by those who know.
 //
+// What a denylist forbids (package deny) is a [*DeniedError], 410 on the wire.
+//
 // Sentinels a caller may test for: [ErrNotFound], [ErrUnavailable],
 // [ErrMalformed].
 package find
@@ -55,12 +57,7 @@ func (e *PartialError) Error() string {
 // Header is the value of HeaderPartial: the backends' names, separated by
 // commas, in printable ASCII.
 func (e *PartialError) Header() string {
-	names := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, strings.Join(e.Missing, ", "))
+	names := printable(strings.Join(e.Missing, ", "))
 	if names == "" {
 		return "unknown"
 	}
@@ -77,8 +74,9 @@ type Finder interface {
 	// digest), as it becomes known.
 	//
 	//  1. A yielded error is the last thing yielded, and its result is to be
-	//     ignored: a *PartialError if some backends are unknown, another error
-	//     if the finder itself failed.
+	//     ignored: a *PartialError if some backends are unknown, a *DeniedError
+	//     if a denylist forbids the answer, whatever was yielded before, another
+	//     error if the finder itself failed.
 	//  2. No result and no error means that every node that could know said
 	//     that it does not.
 	//  3. A result has a provider, with an ID. Who keeps a result may keep its
@@ -93,7 +91,7 @@ type Finder interface {
 	// list is that of the backends that answered.
 	Providers(ctx context.Context) ([]ProviderInfo, error)
 	// Provider returns what is known of one provider: ErrNotFound if nothing
-	// is. Together with a *PartialError the record, if not nil, is the newest
+	// is, a *DeniedError if that is not to be told. Together with a *PartialError the record, if not nil, is the newest
 	// of the backends that answered.
 	Provider(ctx context.Context, id peer.ID) (*ProviderInfo, error)
 	// Stats returns the size of the index. Together with a *PartialError it

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/multiformats/go-multihash"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signpost-index/signpost/api"
+	"github.com/signpost-index/signpost/api/openapi"
 )
 
 // maxRequestBody bounds what comes with a request that is no batch; nothing
@@ -34,6 +36,9 @@ type Config struct {
 	Health func() (ready bool, text string)
 	// CascadeLabels are announced to OPTIONS requests of a frontend.
 	CascadeLabels []string
+	// LineToken is shown by frontends that ask on a line: keyset.Token of the pool's
+	// index secret. Empty: there are no lines.
+	LineToken string
 	// Version is shown by /health and on the front page.
 	Version string
 	// Logger may be nil.
@@ -44,17 +49,19 @@ type Config struct {
 
 // handler serves one Finder. It holds no state of requests.
 type handler struct {
+	mux     http.Handler
 	size    sizes
 	finder  Finder
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+	lines   chan struct{} // one element for each
 }
 
 // NewHandler serves the find API over f: /cid/, /multihash/, batches, /providers,
 // /stats, /health and a front page. Everything else is 404.
 func NewHandler(f Finder, cfg Config) http.Handler {
-	h := &handler{finder: f, cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer)}
+	h := &handler{finder: f, cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer), lines: make(chan struct{}, maxLines)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -65,18 +72,43 @@ func NewHandler(f Finder, cfg Config) http.Handler {
 	batch := func(pattern, endpoint string, serve http.HandlerFunc) {
 		mux.Handle(pattern, h.metrics.measured(endpoint, serve))
 	}
+	if cfg.LineToken != "" {
+		mux.HandleFunc(linePath, h.serveLine)
+	}
 	batch("POST /multihash", "multihash-batch", h.serveMultihashBatch)
 	batch("POST /cid", "cid-batch", h.serveCIDBatch)
+	mux.HandleFunc("OPTIONS /multihash", preflightBatch)
+	mux.HandleFunc("OPTIONS /cid", preflightBatch)
 	route("/cid/", "cid", h.serveCID)
 	route("/multihash/", "multihash", h.serveMultihash)
 	route("/providers", "providers", h.serveProviders)
 	route("/providers/", "provider", h.serveProvider)
 	route("/stats", "stats", h.serveStats)
 	route("/health", "health", h.serveHealth)
+	route(openapi.Path, "openapi", openapi.Serve)
 	route("/encrypted/", "encrypted", h.serveNoPrivacy)
 	route("/metadata/", "metadata", h.serveNoPrivacy)
 	route("/", "other", h.serveRest)
-	return mux
+	h.mux = mux
+	return h
+}
+
+// ServeHTTP serves what nearly all requests are by itself: the mux would give it to
+// the same functions, and take as long as they do.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if dir, name := path.Split(r.URL.Path); r.Method == http.MethodGet && name != "" && name != "." && name != ".." {
+		switch dir {
+		case "/cid/":
+			defer observe(h.metrics.cid, time.Now())
+			h.serveCID(w, r)
+			return
+		case "/multihash/":
+			defer observe(h.metrics.multihash, time.Now())
+			h.serveMultihash(w, r)
+			return
+		}
+	}
+	h.mux.ServeHTTP(w, r)
 }
 
 // serveCID answers GET /cid/{cid}; only the multihash of the CID counts.
@@ -113,10 +145,13 @@ func (h *handler) serveMultihash(w http.ResponseWriter, r *http.Request) {
 	h.serveFind(w, r, mh)
 }
 
+// anyOrigin is shared by all answers: nobody adds to it.
+var anyOrigin = []string{"*"}
+
 // findMethod lets GET pass and answers everything else.
 func (h *handler) findMethod(w http.ResponseWriter, r *http.Request) bool {
 	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", "*")
+	header["Access-Control-Allow-Origin"] = anyOrigin
 	if !h.cfg.Frontend {
 		return api.Method(w, r, http.MethodGet)
 	}
@@ -231,13 +266,16 @@ func (h *handler) acceptsJSON(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// serveHealth answers GET /health: 200 if this node can answer, else 503.
+// serveHealth answers GET /health: 200 if this node can answer and is to be asked,
+// else 503.
 func (h *handler) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if !h.plainGet(w, r) {
 		return
 	}
 	ready, text := true, ""
-	if h.cfg.Health != nil {
+	if api.Draining(r.Context()) {
+		ready, text = false, "shutting down"
+	} else if h.cfg.Health != nil {
 		ready, text = h.cfg.Health()
 	}
 	w.Header().Set("Cache-Control", "no-cache")
@@ -280,9 +318,18 @@ func (h *handler) serveRest(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fail writes the answer for an err that leaves nothing to answer with: 503 if
-// it is only that others did not answer, else 500.
+// fail writes the answer for an err that leaves nothing to answer with: 410 if a
+// denylist forbids one, 503 if it is only that others did not answer, else 500.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var denied *DeniedError
+	if errors.As(err, &denied) {
+		h.metrics.denied.Inc()
+		if h.cfg.Frontend {
+			w.Header().Set("Vary", "Accept")
+		}
+		denied.Answer(w)
+		return
+	}
 	if errors.Is(err, ErrUnavailable) {
 		h.undecided(w, r, err)
 		return

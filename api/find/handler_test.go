@@ -19,6 +19,8 @@ import (
 	"github.com/multiformats/go-multihash"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/signpost-index/signpost/api"
 )
 
 // static is a Finder with given answers. err ends every one of them.
@@ -390,9 +392,9 @@ func TestFrontPageIsBounded(t *testing.T) {
 	for n := range 1000 {
 		results = append(results, result("a", bitswap, peer.AddrInfo{ID: peer.ID(testKey(n)), Addrs: provider.Addrs}))
 	}
-	rows, cut := pageRows(Merge(results))
-	if len(rows) != maxPageResults || !cut {
-		t.Errorf("%d rows, cut %v", len(rows), cut)
+	rows, leftOut := pageRows(Merge(results))
+	if len(rows) != maxPageResults || leftOut != 900 {
+		t.Errorf("%d rows, %d left out", len(rows), leftOut)
 	}
 }
 
@@ -414,5 +416,18 @@ func TestFrontPageSaysWhatThisIs(t *testing.T) {
 			}
 		}
 		srv.Close()
+	}
+}
+
+// TestABatchIsChargedByItsKeys to a client whose rate is limited.
+func TestABatchIsChargedByItsKeys(t *testing.T) {
+	h := api.LimitClients(NewHandler(&static{}, Config{Frontend: true}), api.LimitConfig{Rate: 0.001})
+	for _, want := range []int{http.StatusNotFound, http.StatusTooManyRequests} {
+		r := httptest.NewRequest(http.MethodPost, "/cid", strings.NewReader(`{"Cids":["`+exampleCID+`","`+exampleCID+`","`+exampleCID+`","`+exampleCID+`","`+exampleCID+`","`+exampleCID+`"]}`))
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("six keys of ten: %d %s, want %d", w.Code, w.Body, want)
+		}
 	}
 }

@@ -6,18 +6,21 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 )
 
 // Merge makes one answer of results in any order and with any repetition:
 // sorted by provider ID, context ID and metadata, each of these once, with the
-// addresses of all its occurrences (see UnionAddrs). The answer is the same
-// whatever the order, the repetition and the grouping of what was merged
-// before: merge(a, merge(b, c)) = merge(merge(a, b), c) = merge(c, b, a).
+// addresses of all its occurrences (see UnionAddrs), and without what is out of date:
+// a result is left out if there is one of the same provider and context ID with a
+// higher Position in the same chain. Those without a Position are all kept. The answer
+// is the same whatever the order and the repetition, and whatever was united before:
+// merge(a, unite(b, c)) = merge(c, b, a).
 //
-// results is reordered and reused; the providers it points to are not changed.
+// results is reordered and reused; the providers it points to are not changed. What
+// several chains say has no Position any more.
 func Merge(results []ProviderResult) []ProviderResult {
+	results = Unite(results)
 	slices.SortStableFunc(results, func(a, b ProviderResult) int {
 		return cmp.Or(
 			cmp.Compare(a.Provider.ID, b.Provider.ID),
@@ -28,13 +31,8 @@ func Merge(results []ProviderResult) []ProviderResult {
 	merged := results[:0]
 	for _, r := range results {
 		if n := len(merged); n > 0 && sameIdentity(&merged[n-1], &r) {
-			last := &merged[n-1]
-			if !slices.EqualFunc(last.Provider.Addrs, r.Provider.Addrs, multiaddr.Multiaddr.Equal) {
-				last.Provider = &peer.AddrInfo{
-					ID:    r.Provider.ID,
-					Addrs: UnionAddrs(last.Provider.Addrs, r.Provider.Addrs),
-				}
-			}
+			addAddrs(&merged[n-1], &r)
+			merged[n-1].Position = Position{}
 			continue
 		}
 		merged = append(merged, r)

@@ -3,6 +3,7 @@ package find
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +26,9 @@ func randomResults(random *rand.Rand, n int) []ProviderResult {
 			info.Addrs = append(info.Addrs, addrs[random.IntN(len(addrs))])
 		}
 		results[i] = result([]string{"", "a", "b"}[random.IntN(3)], [][]byte{bitswap, gateway}[random.IntN(2)], info)
+		if random.IntN(3) > 0 {
+			results[i].Position = Position{[16]byte{byte(1 + random.IntN(2))}, uint64(1 + random.IntN(3)), random.IntN(4) == 0}
+		}
 	}
 	return results
 }
@@ -50,11 +54,39 @@ func TestMergeIgnoresOrderRepetitionAndGrouping(t *testing.T) {
 			}
 		}
 		cut := random.IntN(len(again) + 1)
-		grouped := slices.Concat(Merge(slices.Clone(again[:cut])), Merge(slices.Clone(again[cut:])))
+		grouped := slices.Concat(Unite(slices.Clone(again[:cut])), Unite(slices.Clone(again[cut:])))
 		for _, other := range [][]ProviderResult{again, grouped, slices.Clone(want)} {
 			if diff := cmp.Diff(want, Merge(other), compare); diff != "" {
 				t.Fatalf("of %v\n-want +got\n%s", results, diff)
 			}
+		}
+	}
+}
+
+// TestOnlyWhatIsNewerInOneChainWins: results of other publishers, of other contexts, in
+// another role, or without a position are all kept.
+func TestOnlyWhatIsNewerInOneChainWins(t *testing.T) {
+	at := func(metadata string, chain byte, height uint64, extended bool) ProviderResult {
+		r := result("a", []byte(metadata), provider)
+		r.Position = Position{[16]byte{chain}, height, extended}
+		return r
+	}
+	bare := result("a", []byte("bare"), provider)
+	elsewhere := at("elsewhere", 1, 1, false)
+	elsewhere.ContextID = []byte("b")
+	all := []ProviderResult{
+		at("old", 1, 4, false), at("new", 1, 5, false), at("older", 1, 3, false),
+		at("old", 2, 1, true), at("publisher", 3, 1, false), at("new", 1, 2, false), bare, elsewhere,
+	}
+	want := "bare new old publisher elsewhere"
+	for range 20 {
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		var got []string
+		for _, r := range Merge(slices.Clone(all)) {
+			got = append(got, string(r.Metadata))
+		}
+		if strings.Join(got, " ") != want {
+			t.Fatalf("got %q, want %q", got, want)
 		}
 	}
 }

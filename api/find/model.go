@@ -17,10 +17,14 @@ import (
 // Its JSON has ContextID and Metadata in base64, left out if empty, and
 // Provider as {"ID","Addrs"}, Addrs always being there. Reading is tolerant:
 // addresses that this node does not understand are left out.
+//
+// Position says where the result is from, as far as that is known. On the wire it is
+// for those only who ask for it (HeaderPosition).
 type ProviderResult struct {
 	ContextID []byte
 	Metadata  []byte
 	Provider  *peer.AddrInfo
+	Position  Position
 }
 
 // MultihashResult is what is known of one multihash. Its JSON has the
@@ -71,12 +75,13 @@ func (r *ProviderResult) UnmarshalJSON(b []byte) error {
 	var wire struct {
 		ContextID, Metadata []byte
 		Provider            *addrInfo
+		Position            json.RawMessage
 	}
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return err
 	}
 	provider, err := wire.Provider.value()
-	*r = ProviderResult{ContextID: wire.ContextID, Metadata: wire.Metadata, Provider: provider}
+	*r = ProviderResult{ContextID: wire.ContextID, Metadata: wire.Metadata, Provider: provider, Position: readPosition(wire.Position)}
 	return err
 }
 

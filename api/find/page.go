@@ -2,6 +2,7 @@ package find
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"html/template"
@@ -11,7 +12,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/multiformats/go-multihash"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/signpost-index/signpost/ingest/metadata"
 )
@@ -26,24 +27,38 @@ const (
 )
 
 // pageTemplate is the front page: a search, what is in the index, and what else
-// may be asked. It needs neither scripts nor anything from elsewhere.
+// may be asked. It needs neither scripts nor anything from elsewhere: its icon is
+// in it, as browsers would ask for one otherwise. On a phone each cell is a line of
+// its own, and says what the head of its column would.
 var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Signpost {{.Role}}</title>
+<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%23d90' d='M7 1h2v1h4l2 2-2 2H9v9H7V6H2V2h5z'/%3E%3C/svg%3E">
 <style>
 :root { color-scheme: light dark; }
-body { font-family: system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.5; }
-code, .id { font-family: ui-monospace, monospace; font-size: .9em; overflow-wrap: anywhere; }
+body { font-family: system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.5; overflow-wrap: anywhere; }
+code, .id { font-family: ui-monospace, monospace; font-size: .9em; }
 form { display: flex; gap: .5rem; flex-wrap: wrap; }
 input { flex: 1 1 16rem; min-width: 0; font: inherit; padding: .5rem; }
 button { font: inherit; padding: .5rem 1rem; }
 table { border-collapse: collapse; width: 100%; }
-td, th { padding: .3rem 1rem .3rem 0; vertical-align: top; text-align: left; border-bottom: 1px solid #8884; }
+td, th { padding: .3rem 1rem .3rem 0; vertical-align: baseline; text-align: left; border-bottom: 1px solid #8884; }
+td a { display: inline-block; padding: .2rem 0; }
+.found b { display: none; font: bold .9rem system-ui, sans-serif; }
 .note { border-left: .3rem solid #d90; padding-left: .7rem; }
-@media (max-width: 40rem) { .found tr { display: block; padding: .5rem 0; } .found td { display: block; border: 0; padding: 0; } .found th { display: none; } .found tr { border-bottom: 1px solid #8884; } }
+@media (min-width: 40.01rem) { .found td:last-child { white-space: nowrap; } }
+@media (max-width: 40rem) {
+button { flex: 1 1 auto; }
+table, tbody, tr, td { display: block; }
+th { display: none; }
+td { border: 0; padding: 0; }
+tr { padding: .5rem 0; border-bottom: 1px solid #8884; }
+.found td + td { padding-top: .4rem; }
+.found b { display: block; }
+}
 </style>
 </head>
 <body>
@@ -54,12 +69,12 @@ td, th { padding: .3rem 1rem .3rem 0; vertical-align: top; text-align: left; bor
 </form>
 {{with .Answer}}
 {{if .Problem}}<p class="note" id="problem">{{.Problem}}</p>{{else}}
-<p id="outcome">{{if .Results}}{{.Results}} result{{if ne .Results 1}}s{{end}} from {{len .Rows}} provider{{if ne (len .Rows) 1}}s{{end}}{{else}}Nobody provides it{{end}}, in {{.Took}}.</p>
+<p id="outcome">{{if .Results}}{{if .Full}}More than {{end}}{{.Results}} result{{if ne .Results 1}}s{{end}} from {{.Providers}} provider{{if ne .Providers 1}}s{{end}}{{else}}Nobody provides it{{end}}, in {{.Took}}.</p>
 {{if .Partial}}<p class="note" id="partial">This may not be all: {{.Partial}}.</p>{{end}}
-{{if .Cut}}<p class="note" id="cut">Only the first {{len .Rows}} providers are shown.</p>{{end}}
+{{if .LeftOut}}<p class="note" id="cut">Only the first {{len .Rows}} providers are shown; {{.LeftOut}} are left out.</p>{{end}}
 {{if .Rows}}<table class="found">
 <tr><th>provider</th><th>addresses</th><th>protocols</th></tr>
-{{range .Rows}}<tr><td class="id">{{.ID}}</td><td class="id">{{range .Addrs}}{{.}}<br>{{end}}{{if .More}}and {{.More}} more{{end}}</td><td>{{range .Protocols}}{{.}}<br>{{end}}</td></tr>
+{{range .Rows}}<tr><td class="id"><b>provider</b>{{.ID}}</td><td class="id"><b>addresses</b>{{range .Addrs}}{{.}}<br>{{end}}{{if .More}}and {{.More}} more{{end}}</td><td><b>protocols</b>{{range .Protocols}}{{.}}<br>{{end}}</td></tr>
 {{end}}</table>{{end}}
 {{end}}{{end}}
 {{with .Size}}<p id="size">The index has about {{.Entries}} entries of {{.Providers}} provider{{if ne .Providers 1}}s{{end}}{{if .Newest}}; the newest advertisement came {{.Newest}}{{end}}.{{if .Partial}} Not counted: {{.Partial}}.{{end}}</p>{{end}}
@@ -94,11 +109,15 @@ const (
 type pageAnswer struct {
 	Problem string // there is no answer, and why
 	Results int
+	Full    bool // there are more results than were counted
 	Rows    []pageRow
-	Cut     bool
+	LeftOut int // providers for which there is no row
 	Partial string
 	Took    time.Duration
 }
+
+// Providers is how many there are.
+func (a *pageAnswer) Providers() int { return len(a.Rows) + a.LeftOut }
 
 // pageRow is one provider.
 type pageRow struct {
@@ -128,7 +147,7 @@ func (h *handler) servePage(w http.ResponseWriter, r *http.Request) {
 	})
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
@@ -137,17 +156,26 @@ func (h *handler) servePage(w http.ResponseWriter, r *http.Request) {
 
 // search looks a CID or multihash up, for people.
 func (h *handler) search(ctx context.Context, query string) (*pageAnswer, int) {
-	mh, err := parseKey(query)
+	mh, err := ParseKey(query)
 	if err != nil || zeroLength(mh) {
 		return &pageAnswer{Problem: "That is neither a CID nor a multihash in base58 or hex."}, http.StatusBadRequest
 	}
 	start := time.Now()
 	var results []ProviderResult
 	var partial *PartialError
+	var budget Budget
+	full := false
 	for r, err := range h.finder.Find(ctx, mh) {
+		var denied *DeniedError
+		if full = err == nil && !budget.Take(&r); full {
+			break
+		}
 		switch {
 		case err == nil:
 			results = append(results, r)
+		case errors.As(err, &denied):
+			h.metrics.denied.Inc()
+			return &pageAnswer{Problem: "That was taken down, and is not answered here: " + cmp.Or(denied.Reason, "no reason is given")}, http.StatusGone
 		case errors.As(err, &partial):
 		case errors.Is(err, ErrUnavailable):
 			return &pageAnswer{Problem: "That is not decided: not all who might know answered. Try again in a few seconds."}, http.StatusServiceUnavailable
@@ -155,7 +183,7 @@ func (h *handler) search(ctx context.Context, query string) (*pageAnswer, int) {
 			return &pageAnswer{Problem: "This node failed. Try again later."}, http.StatusInternalServerError
 		}
 	}
-	a := &pageAnswer{Results: len(results), Took: time.Since(start).Round(10 * time.Microsecond)}
+	a := &pageAnswer{Results: len(results), Full: full, Took: time.Since(start).Round(10 * time.Microsecond)}
 	switch {
 	case partial != nil && len(results) == 0:
 		return &pageAnswer{Problem: "That is not decided: " + partial.Error() + ". Try again in a few seconds."}, http.StatusServiceUnavailable
@@ -164,37 +192,24 @@ func (h *handler) search(ctx context.Context, query string) (*pageAnswer, int) {
 	case len(results) == 0:
 		return a, http.StatusNotFound
 	}
-	a.Rows, a.Cut = pageRows(Merge(results))
+	a.Rows, a.LeftOut = pageRows(Merge(results))
 	return a, http.StatusOK
 }
 
-// parseKey reads what people paste.
-func parseKey(text string) (multihash.Multihash, error) {
-	if c, err := parseCID(text); err == nil {
-		return c.Hash(), nil
-	}
-	return ParseMultihash(text)
-}
-
-// pageRows are the providers of merged results.
-func pageRows(results []ProviderResult) (rows []pageRow, cut bool) {
+// pageRows are the providers of merged results, and how many of them are left out.
+func pageRows(results []ProviderResult) (rows []pageRow, leftOut int) {
 	seen := make(map[string]bool)
-	for _, r := range results {
-		id := r.Provider.ID.String()
-		if len(rows) == 0 || rows[len(rows)-1].ID != id {
+	for n, r := range results {
+		if n == 0 || results[n-1].Provider.ID != r.Provider.ID {
 			if len(rows) == maxPageResults {
-				return rows, true
+				leftOut++
+				continue
 			}
-			row := pageRow{ID: id}
-			for n, addr := range r.Provider.Addrs {
-				if n == maxPageAddrs {
-					row.More = len(r.Provider.Addrs) - n
-					break
-				}
-				row.Addrs = append(row.Addrs, addr.String())
-			}
-			rows = append(rows, row)
+			rows = append(rows, newPageRow(r.Provider))
 			clear(seen)
+		}
+		if leftOut > 0 {
+			continue
 		}
 		last := &rows[len(rows)-1]
 		for _, p := range metadata.Protocols(r.Metadata) {
@@ -204,7 +219,19 @@ func pageRows(results []ProviderResult) (rows []pageRow, cut bool) {
 			}
 		}
 	}
-	return rows, false
+	return rows, leftOut
+}
+
+func newPageRow(info *peer.AddrInfo) pageRow {
+	row := pageRow{ID: info.ID.String()}
+	for n, addr := range info.Addrs {
+		if n == maxPageAddrs {
+			row.More = len(info.Addrs) - n
+			break
+		}
+		row.Addrs = append(row.Addrs, addr.String())
+	}
+	return row
 }
 
 // pageSize is how much is in the index.

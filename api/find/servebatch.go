@@ -53,6 +53,23 @@ func (h *handler) serveCIDBatch(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// preflightBatch lets web pages ask: a JSON body is nothing a browser sends unasked. Any
+// other OPTIONS is answered as by the reference, whose batches are one level down.
+func preflightBatch(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Access-Control-Request-Method") != http.MethodPost {
+		u := *r.URL
+		u.Path += "/"
+		http.Redirect(w, r, u.String(), http.StatusTemporaryRedirect)
+		return
+	}
+	header := w.Header()
+	header["Access-Control-Allow-Origin"] = anyOrigin
+	header.Set("Access-Control-Allow-Methods", "POST, OPTIONS")
+	header.Set("Access-Control-Allow-Headers", "Content-Type, Accept")
+	header.Set("Access-Control-Max-Age", "86400")
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // readBatch reads the body of a batch, or has refused it.
 func (h *handler) readBatch(w http.ResponseWriter, r *http.Request, q any) bool {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
@@ -79,6 +96,9 @@ func (h *handler) answerBatch(w http.ResponseWriter, r *http.Request, n int, key
 		api.Error(w, http.StatusBadRequest, fmt.Sprintf("%d keys: want 1 to %d", n, MaxBatch))
 		return
 	}
+	if !api.Charge(w, r, n) {
+		return
+	}
 	keys, texts := make([]multihash.Multihash, n), make(map[string][]string, n)
 	for i := range n {
 		mh, text, err := key(i)
@@ -100,18 +120,37 @@ func (h *handler) answerBatch(w http.ResponseWriter, r *http.Request, n int, key
 	for _, mh := range b.Unknown {
 		unknown = append(unknown, texts[string(mh)]...)
 	}
+	h.metrics.denied.Add(float64(len(b.Denied)))
 	switch {
+	case len(b.Denied) > 0:
+		h.sendBatch(w, r, b, unknown, deniedKeys(b.Denied, texts))
 	case len(b.Results) == 0 && len(unknown) > 0:
 		h.undecided(w, r, &PartialError{Missing: b.Missing})
 	case len(b.Results) == 0:
 		h.metrics.missed.Inc()
 		api.Error(w, http.StatusNotFound, "no results for query")
 	default:
-		h.sendBatch(w, b, unknown)
+		h.sendBatch(w, r, b, unknown, nil)
 	}
 }
 
-func (h *handler) sendBatch(w http.ResponseWriter, b Batch, unknown []string) {
+// deniedKey is a denied key of a batch as it was asked for.
+type deniedKey struct {
+	Key    string
+	Kind   DenyKind
+	Reason string
+}
+
+func deniedKeys(denied []Denied, texts map[string][]string) (keys []deniedKey) {
+	for _, d := range denied {
+		for _, text := range texts[string(d.Multihash)] {
+			keys = append(keys, deniedKey{text, d.Err.Kind, d.Err.Reason})
+		}
+	}
+	return keys
+}
+
+func (h *handler) sendBatch(w http.ResponseWriter, req *http.Request, b Batch, unknown []string, denied []deniedKey) {
 	if len(b.Missing) > 0 {
 		h.markPartial(w, &PartialError{Missing: b.Missing})
 	}
@@ -124,16 +163,20 @@ func (h *handler) sendBatch(w http.ResponseWriter, b Batch, unknown []string) {
 			r.ProviderResults = Merge(r.ProviderResults)
 		}
 		h.metrics.results.Add(float64(len(r.ProviderResults)))
-		body = appendMultihashResult(body, r.Multihash, r.ProviderResults)
+		body = appendMultihashResult(body, r.Multihash, onWire(r.ProviderResults, wantsPosition(req)))
 	}
 	body = append(body, ']')
-	if len(unknown) > 0 {
-		keys, err := json.Marshal(unknown)
-		if err != nil {
-			api.Error(w, http.StatusInternalServerError, "")
-			return
-		}
-		body = append(append(body, `,"Unknown":`...), keys...)
-	}
+	body = appendField(body, "Unknown", unknown)
+	body = appendField(body, "Denied", denied)
 	api.JSONBytes(w, http.StatusOK, append(body, '}'))
+}
+
+// appendField appends a list of a batch's answer, unless it is empty. Texts always
+// marshal.
+func appendField[T any](body []byte, name string, list []T) []byte {
+	if len(list) == 0 {
+		return body
+	}
+	value, _ := json.Marshal(list)
+	return append(append(body, `,"`+name+`":`...), value...)
 }

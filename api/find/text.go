@@ -45,6 +45,15 @@ func parseCID(s string) (cid.Cid, error) {
 	return cid.Decode(s)
 }
 
+// ParseKey reads what people paste: a CID, of which only the multihash counts, or
+// a multihash as ParseMultihash does.
+func ParseKey(s string) (multihash.Multihash, error) {
+	if c, err := parseCID(s); err == nil {
+		return c.Hash(), nil
+	}
+	return ParseMultihash(s)
+}
+
 // parsePeerID reads the text of a peer ID in any of its forms.
 func parsePeerID(s string) (peer.ID, error) {
 	if len(s) > maxText {

@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/binary"
@@ -55,24 +54,12 @@ func (r *record) key() string {
 	return string(b)
 }
 
-// fits reports whether the protocols of r and p do not contradict each other:
-// no code has other bytes in the one than in the other.
-func (r *record) fits(p metadata.Record) bool {
-	i, found := r.find(p.Code)
-	return !found || bytes.Equal(r.protocols[i].Bytes, p.Bytes)
-}
-
-// add puts p, which fits, among the protocols.
+// add puts p among the protocols; there is none of its code yet.
 func (r *record) add(p metadata.Record) {
-	if i, found := r.find(p.Code); !found {
-		r.protocols = slices.Insert(r.protocols, i, p)
-	}
-}
-
-func (r *record) find(code metadata.Code) (int, bool) {
-	return slices.BinarySearchFunc(r.protocols, code, func(p metadata.Record, c metadata.Code) int {
+	i, _ := slices.BinarySearchFunc(r.protocols, p.Code, func(p metadata.Record, c metadata.Code) int {
 		return cmp.Compare(p.Code, c)
 	})
+	r.protocols = slices.Insert(r.protocols, i, p)
 }
 
 // merge makes records of results, one peer after the other: one record for a
@@ -82,26 +69,40 @@ func (r *record) find(code metadata.Code) (int, bool) {
 func merge(results []find.ProviderResult) []record {
 	records := []record{}
 	first := 0 // of the records of the current peer
-	for _, result := range find.Merge(results) {
-		if len(records) == 0 || records[first].id != result.Provider.ID {
+	// A protocol goes to the first record of the peer that has no other bytes for
+	// it. So those that have some for a code are the first so many, and placed
+	// tells which have which: a peer may have thousands.
+	having, placed := make(map[metadata.Code]int), make(map[string]bool)
+	for n, result := range find.Merge(results) {
+		if n == 0 || records[first].id != result.Provider.ID {
+			shareAddrs(records[first:])
 			first = len(records)
 			records = append(records, record{id: result.Provider.ID, addrs: result.Provider.Addrs})
+			clear(having)
+			clear(placed)
 		}
-		addrs := find.UnionAddrs(records[first].addrs, result.Provider.Addrs)
+		records[first].addrs = find.UnionAddrs(records[first].addrs, result.Provider.Addrs)
 		protocols, _ := metadata.Parse(result.Metadata)
 		for _, p := range protocols {
-			i := first
-			for i < len(records) && !records[i].fits(p) {
-				i++
+			if placed[string(p.Bytes)] { // they begin with the code
+				continue
 			}
+			placed[string(p.Bytes)] = true
+			i := first + having[p.Code]
+			having[p.Code]++
 			if i == len(records) {
 				records = append(records, record{id: result.Provider.ID})
 			}
 			records[i].add(p)
 		}
-		for i := first; i < len(records); i++ {
-			records[i].addrs = addrs
-		}
 	}
+	shareAddrs(records[first:])
 	return records
+}
+
+// shareAddrs gives all records of a peer the addresses of the first.
+func shareAddrs(records []record) {
+	for i := range records {
+		records[i].addrs = records[0].addrs
+	}
 }

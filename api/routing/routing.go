@@ -27,6 +27,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -180,8 +181,13 @@ func parseCID(s string) (multihash.Multihash, error) {
 func (h *handler) list(w http.ResponseWriter, r *http.Request, mh multihash.Multihash, filter filter) {
 	var results []find.ProviderResult
 	var partial *find.PartialError
+	var budget find.Budget
 	for result, err := range h.finder.Find(r.Context(), mh) {
 		if err == nil {
+			if !budget.Take(&result) {
+				w.Header().Set(find.HeaderLeftOut, find.LeftUncounted)
+				break
+			}
 			results = append(results, result)
 		} else if !errors.As(err, &partial) {
 			h.fail(w, r, err)
@@ -193,8 +199,11 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request, mh multihash.Mult
 
 // send answers with records, under a name.
 func (h *handler) send(w http.ResponseWriter, r *http.Request, name string, records []record, partial *find.PartialError) {
-	if len(records) > maxRecords {
+	if left := len(records) - maxRecords; left > 0 {
 		records = records[:maxRecords]
+		if w.Header().Get(find.HeaderLeftOut) == "" {
+			w.Header().Set(find.HeaderLeftOut, strconv.Itoa(left))
+		}
 	}
 	if partial != nil && len(records) == 0 {
 		h.fail(w, r, partial)
@@ -205,7 +214,7 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, name string, reco
 	case partial != nil:
 		h.answer.WithLabelValues("partial").Inc()
 		header.Set(find.HeaderPartial, partial.Header())
-		header.Set("Access-Control-Expose-Headers", find.HeaderPartial)
+		header.Add("Access-Control-Expose-Headers", find.HeaderPartial)
 		header.Set("Cache-Control", "no-store")
 	case len(records) == 0:
 		h.answer.WithLabelValues("empty").Inc()
@@ -215,11 +224,20 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, name string, reco
 		header.Set("Cache-Control", cacheFound)
 		header.Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 	}
+	if header.Get(find.HeaderLeftOut) != "" {
+		header.Add("Access-Control-Expose-Headers", find.HeaderLeftOut)
+	}
 	api.JSON(w, http.StatusOK, map[string][]record{name: records})
 }
 
 // fail answers for an err that leaves nothing to answer with.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var denied *find.DeniedError
+	if errors.As(err, &denied) {
+		h.answer.WithLabelValues("denied").Inc()
+		denied.Answer(w)
+		return
+	}
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	if errors.Is(err, find.ErrUnavailable) {

@@ -375,13 +375,13 @@ func TestJSONHasAtMostAHundredRecords(t *testing.T) {
 	for i := range maxRecords + 50 {
 		f.results = append(f.results, result(fmt.Sprintf("%03d", i), "a", bitswap, tcp4), result(fmt.Sprintf("%03d", i), "b", bitswap, tcp4))
 	}
-	_, body := ask(t, f, "GET", providersPath+"/"+anyCID, "")
+	resp, body := ask(t, f, "GET", providersPath+"/"+anyCID, "")
 	var got struct{ Providers []any }
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Providers) != maxRecords {
-		t.Errorf("%d records", len(got.Providers))
+	if left := resp.Header.Get(find.HeaderLeftOut); len(got.Providers) != maxRecords || left != "50" {
+		t.Errorf("%d records, %q left out", len(got.Providers), left)
 	}
 	_, body = ask(t, f, "GET", providersPath+"/"+anyCID, "application/x-ndjson")
 	if n := strings.Count(body, "\n"); n != maxRecords+50 {

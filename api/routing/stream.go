@@ -17,7 +17,11 @@ import (
 func (h *handler) stream(w http.ResponseWriter, r *http.Request, mh multihash.Multihash, filter filter) {
 	s := newLines(w)
 	var partial *find.PartialError
+	newest := make(find.Newest)
 	for result, err := range h.finder.Find(r.Context(), mh) {
+		if err == nil && newest.Outdated(&result) {
+			continue
+		}
 		if err == nil {
 			for _, rec := range filter.all(merge([]find.ProviderResult{result})) {
 				if !s.send(&rec) {
@@ -27,7 +31,14 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, mh multihash.Mu
 			continue
 		}
 		if !errors.As(err, &partial) {
-			if s.begun {
+			var denied *find.DeniedError
+			switch {
+			case !s.begun:
+			case errors.As(err, &denied):
+				h.answer.WithLabelValues("denied").Inc()
+				w.Header().Set(http.TrailerPrefix+find.HeaderDenied, denied.Trailer())
+				return
+			default:
 				h.failed(r, err)
 				panic(http.ErrAbortHandler) // no client takes this for the end
 			}
@@ -66,7 +77,8 @@ func (s *lines) begin(cache string) {
 	s.begun = true
 	s.w.Header().Set("Content-Type", api.MediaNDJSON)
 	s.w.Header().Set("Cache-Control", cache)
-	s.w.Header().Set("Trailer", find.HeaderPartial) // proxies drop trailers not announced
+	// Proxies drop trailers not announced.
+	s.w.Header().Set("Trailer", find.HeaderPartial+", "+find.HeaderDenied)
 	s.w.WriteHeader(http.StatusOK)
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // Table is a table of a report, written as Markdown.
@@ -55,19 +57,29 @@ func (t *Table) String() string {
 }
 
 // rates are those of the publishers of each node that is up, empty ones included.
-func (w *World) rates() [][]float64 {
-	var loads [][]float64
+func (w *World) rates() [][]owned {
+	at := make(map[peer.ID]int)
+	var up []*node
 	for _, n := range w.nodes {
-		if !n.up || n.frozen {
-			continue
+		if n.up && !n.frozen {
+			at[n.id] = len(up)
+			up = append(up, n)
 		}
-		rates := []float64{}
+	}
+	loads := make([][]owned, len(up))
+	for i, n := range up {
 		for _, r := range n.list {
-			if r.owner {
-				rates = append(rates, r.p.rate)
+			if !r.owner {
+				continue
 			}
+			o := owned{rate: r.p.rate, came: -1}
+			if left, ok := w.watch.left[r.p.id]; ok {
+				if from, ok := at[left.from]; ok {
+					o.came = from
+				}
+			}
+			loads[i] = append(loads[i], o)
 		}
-		loads = append(loads, rates)
 	}
 	return loads
 }

@@ -1,14 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
-	"os"
 	"os/signal"
-	"syscall"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -52,17 +52,17 @@ func assignerCommand() *cli.Command {
 			"The pool file is read again when it changes and on SIGHUP. The assigner keeps no\n" +
 			"facts on disk: it asks the indexers at start. What its operator asks for with\n" +
 			"signpost pool is kept in the --intents file. With --journal it keeps announces\n" +
-			"that no indexer has taken yet.",
+			"that no indexer has taken yet.\n\n" +
+			"A browser shows the pool at the admin address, with what can be done about it, and\n" +
+			"at the one for announces, without.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
 			stringFlag(flagListen, ":3001", "`ADDR` to take announces on"),
 			stringFlag(flagPool, "", "`FILE` with one indexer a line (required)"),
-			stringFlag(flagResolver, "", "`ADDR` (host:port) of the DNS server to ask for names in the pool; those of the system if not given"),
+			resolverFlag(),
 			stringFlag(flagIntents, "", "`FILE` to keep in what signpost pool asks for, made if absent; without it wishes end with the process"),
 			stringFlag(flagEvents, "", "`FILE` to append events to, a line of JSON each; at 16 MiB it becomes FILE.old"),
 			stringFlag(flagListenAdmin, "127.0.0.1:3004", "`ADDR` of the admin API, which signpost pool asks, or none"),
-			stringFlag(flagAdminToken, "", "`FILE` with the token admin callers must show"),
-			boolFlag(flagInsecureAdmin, "serve the admin API without a token even beyond loopback"),
 			&cli.IntFlag{Name: flagReplication, Value: 1, EnvVars: env(flagReplication), Usage: "`N` indexers for each publisher"},
 			&cli.DurationFlag{Name: flagPoll, Value: defaultPoll, EnvVars: env(flagPoll), Usage: "`DURATION` between two looks at the pool"},
 			&cli.DurationFlag{Name: flagGrace, Value: assigner.DefaultGrace, EnvVars: env(flagGrace), Usage: "`DURATION` an indexer that cannot be read keeps its publishers, and one never read holds up new ones; then they go to others, which fetch the whole chains"},
@@ -70,39 +70,60 @@ func assignerCommand() *cli.Command {
 			stringFlag(flagIdentity, "", "`FILE` with the libp2p identity key, made if absent; without it a new identity each start"),
 			metricsFlag(),
 			logLevelFlag(),
-		}, append(announceFlags(), gossipFlags(":3003")...)...),
+		}, slices.Concat(adminServerFlags(), announceFlags(), gossipFlags(":3003"))...),
 		Action: runAssigner,
 	}
 }
 
-func runAssigner(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
-	log, err := newLogger(c)
-	if err != nil {
-		return err
-	}
+// assignerNumbers refuses numbers and times the assigner cannot go by.
+func assignerNumbers(c *cli.Context) error {
 	if c.Int(flagReplication) < 1 {
 		return misused("--%s %d: give 1 or more", flagReplication, c.Int(flagReplication))
 	}
 	if c.Duration(flagPoll) <= 0 {
 		return misused("--%s %v: give a duration above 0, such as 2s", flagPoll, c.Duration(flagPoll))
 	}
-	moves := c.Int(flagMoves)
-	if moves < 0 {
-		return misused("--%s %d: give a number, or 0 for none", flagMoves, moves)
-	}
-	if moves == 0 {
-		moves = -1
+	if c.Int(flagMoves) < 0 {
+		return misused("--%s %d: give a number, or 0 for none", flagMoves, c.Int(flagMoves))
 	}
 	if c.Duration(flagGrace) <= 0 {
 		return misused("--%s %v: give a duration above 0, such as 5m", flagGrace, c.Duration(flagGrace))
 	}
+	return nil
+}
+
+// assignerMoves is --rebalance-moves as the assigner has it: negative is none.
+func assignerMoves(c *cli.Context) int {
+	if n := c.Int(flagMoves); n > 0 {
+		return n
+	}
+	return -1
+}
+
+func runAssigner(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	log, level, err := newLeveledLogger(c)
+	if err != nil {
+		return err
+	}
+	if err := assignerNumbers(c); err != nil {
+		return err
+	}
+	reload := onHangup(c, log, live{flagLogLevel: changeLevel(level)})
 	operating, err := operatingConfig(c)
 	if err != nil {
 		return err
 	}
+	secure, err := openTLS(c, log)
+	if err != nil {
+		return err
+	}
+	if operating.Access, err = adminAccess(c, log); err != nil {
+		return err
+	}
+	defer operating.Access.Audit.Close()
 	key, err := optionalIdentity(c.String(flagIdentity))
 	if err != nil {
 		return err
@@ -116,7 +137,7 @@ func runAssigner(c *cli.Context) error {
 	if err != nil {
 		return errors.Join(err, closeGossip(gossip))
 	}
-	listeners := listenerSet{c: c}
+	listeners := listenerSet{c: c, tls: secure}
 	ln, metricsLn := listeners.open(flagListen), listeners.open(flagMetrics)
 	if c.String(flagListenAdmin) != none {
 		operating.Admin = listeners.open(flagListenAdmin)
@@ -130,7 +151,7 @@ func runAssigner(c *cli.Context) error {
 	}
 	a, err := assigner.Open(assigner.Config{
 		Key: key, Listener: ln, Gossip: gossip, Operating: operating,
-		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll), Grace: c.Duration(flagGrace), Moves: moves,
+		Replication: c.Int(flagReplication), PollInterval: c.Duration(flagPoll), Grace: c.Duration(flagGrace), Moves: assignerMoves(c),
 		ReadToken: admin.ReadTokenFile, Logger: log, Registerer: reg, Announces: announces,
 	})
 	if err != nil {
@@ -148,11 +169,12 @@ func runAssigner(c *cli.Context) error {
 	if operating.Admin != nil {
 		ready.Admin = baseURL(operating.Admin)
 	}
-	tasks := []task{a.Run, reloadOnHangup(log, "pool", a.Reload)}
+	ready.Page = cmp.Or(ready.Admin, ready.HTTP) + "/"
+	tasks := []task{a.Run, reload, reloadOnHangup(log, "pool", a.Reload)}
 	if metricsLn != nil {
 		ready.Metrics = baseURL(metricsLn)
 		tasks = append(tasks, func(ctx context.Context) error {
-			return api.Serve(ctx, metricsLn, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), log)
+			return api.Serve(ctx, metricsLn, a.Health().Beside(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})), log)
 		})
 	}
 	return serveThen(c, ready, together(tasks...), func() error { a.Close(); return closeGossip(gossip) })
@@ -162,7 +184,7 @@ func runAssigner(c *cli.Context) error {
 // the listener. A pool file that is wrong is the operator's error.
 func operatingConfig(c *cli.Context) (o assigner.Operating, err error) {
 	o = assigner.Operating{
-		Insecure: c.Bool(flagInsecureAdmin), PoolFile: c.String(flagPool), Resolver: c.String(flagResolver),
+		PoolFile: c.String(flagPool), Resolver: c.String(flagResolver),
 		IntentsFile: c.String(flagIntents), EventsFile: c.String(flagEvents),
 	}
 	if o.PoolFile == "" {
@@ -171,21 +193,24 @@ func operatingConfig(c *cli.Context) (o assigner.Operating, err error) {
 	if _, err := admin.ReadPoolLines(o.PoolFile); err != nil {
 		return o, misused("--%s: %v", flagPool, err)
 	}
-	if o.Resolver != "" {
-		if _, _, err := net.SplitHostPort(o.Resolver); err != nil {
-			return o, misused("--%s %q: give host:port of a DNS server, such as 127.0.0.1:53", flagResolver, o.Resolver)
-		}
-	}
-	if o.Token, err = readToken(c.String(flagAdminToken)); err != nil {
+	if err := checkResolver(o.Resolver); err != nil {
 		return o, err
 	}
-	if c.String(flagListenAdmin) == none {
-		return o, nil
+	return o, checkSecurity(c)
+}
+
+func resolverFlag() cli.Flag {
+	return stringFlag(flagResolver, "", "`ADDR` (host:port) of the DNS server to ask for names in the pool; those of the system if not given")
+}
+
+func checkResolver(addr string) error {
+	if addr == "" {
+		return nil
 	}
-	if err := admin.CheckListen(c.String(flagListenAdmin), o.Token != "", o.Insecure); err != nil {
-		return o, misused("--%s: %v", flagListenAdmin, err)
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return misused("--%s %q: give host:port of a DNS server, such as 127.0.0.1:53", flagResolver, addr)
 	}
-	return o, nil
+	return nil
 }
 
 func errNoPool() error {
@@ -198,16 +223,16 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-func readPool(c *cli.Context) ([]admin.PoolMember, error) {
+func readPool(c *cli.Context) ([]admin.PoolLine, error) {
 	file := c.String(flagPool)
 	if file == "" {
 		return nil, errNoPool()
 	}
-	members, err := admin.ReadPoolFile(file)
+	lines, err := admin.ReadPoolLines(file)
 	if err != nil {
 		return nil, misused("--%s: %v", flagPool, err)
 	}
-	return members, nil
+	return lines, nil
 }
 
 // optionalIdentity loads the key file, or makes a key for this run only.
@@ -239,12 +264,11 @@ func closeGossip(g *announce.Gossip) error {
 	return g.Close()
 }
 
-// reloadOnHangup calls reload at each SIGHUP until ctx ends; a failed reload
-// keeps what was there.
+// reloadOnHangup calls reload at each SIGHUP, from now on, until the task it
+// returns has ended; a failed reload keeps what was there.
 func reloadOnHangup(log *slog.Logger, what string, reload func() error) task {
+	hup := hangups()
 	return func(ctx context.Context) error {
-		hup := make(chan os.Signal, 1)
-		signal.Notify(hup, syscall.SIGHUP)
 		defer signal.Stop(hup)
 		for {
 			select {

@@ -15,6 +15,8 @@ import (
 	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/api/fanout"
+	"github.com/signpost-index/signpost/api/filter"
+	"github.com/signpost-index/signpost/api/find/deny"
 	"github.com/signpost-index/signpost/assigner"
 	"github.com/signpost-index/signpost/indexer"
 )
@@ -52,6 +54,8 @@ func devCommand() *cli.Command {
 			stringFlag(flagListenAnnounce, "", "`ADDR` to take announces on (default: 127.0.0.1:3001 or any free port)"),
 			stringFlag(flagDemo, "", "`PATH` to publish into the pool, find and fetch again"),
 			boolFlag(flagExit, "with --demo: end when the demo is done"),
+			cacheFlag(),
+			denylistFlag(),
 			freezeFlag(),
 			logLevelFlag(),
 		}, gossipFlags("127.0.0.1:0")...),
@@ -68,11 +72,30 @@ type devPool struct {
 	freeze float64
 	// processors of the machine
 	processors int
+	denylist   *deny.List
 	tasks      []task
 	closers    []func() error
 	members    []admin.PoolMember
 	backends   []fanout.Backend
 	ready      readyLine
+	finder     *fanout.Finder  // the frontend's
+	freezers   []func(float64) // of the indexers
+}
+
+func (p *devPool) setFreeze(percent float64) {
+	for _, set := range p.freezers {
+		set(percent)
+	}
+}
+
+func devNumbers(c *cli.Context) error {
+	if c.Bool(flagExit) && c.String(flagDemo) == "" {
+		return misused("--%s goes with --%s PATH", flagExit, flagDemo)
+	}
+	if n := c.Int(flagIndexers); n < 1 || n > maxDevIndexers {
+		return misused("--%s %d: give a number from 1 to %d", flagIndexers, n, maxDevIndexers)
+	}
+	return nil
 }
 
 func runDev(c *cli.Context) (err error) {
@@ -80,11 +103,8 @@ func runDev(c *cli.Context) (err error) {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	if c.Bool(flagExit) && c.String(flagDemo) == "" {
-		return misused("--%s goes with --%s PATH", flagExit, flagDemo)
-	}
-	if n := c.Int(flagIndexers); n < 1 || n > maxDevIndexers {
-		return misused("--%s %d: give a number from 1 to %d", flagIndexers, n, maxDevIndexers)
+	if err := devNumbers(c); err != nil {
+		return err
 	}
 	p := &devPool{c: c, processors: moreThreads()}
 	defer func() { err = errors.Join(err, p.close()) }()
@@ -94,7 +114,8 @@ func runDev(c *cli.Context) (err error) {
 			return err
 		}
 	}
-	if p.log, err = newLogger(c); err != nil {
+	var level *slog.LevelVar
+	if p.log, level, err = newLeveledLogger(c); err != nil {
 		return err
 	}
 	if p.dir, err = dataDir(c); err != nil {
@@ -103,9 +124,16 @@ func runDev(c *cli.Context) (err error) {
 	if p.freeze, err = freezePercent(c); err != nil {
 		return err
 	}
+	if p.denylist, err = openDenylist(c, p.log, nil); err != nil {
+		return err
+	}
+	p.tasks = append(p.tasks, followDenylist(p.denylist, p.log))
 	if err := p.open(); err != nil {
 		return err
 	}
+	p.tasks = append(p.tasks, onHangup(c, p.log, live{
+		flagLogLevel: changeLevel(level), flagCacheFor: changeCache(p.finder.SetCacheFor), flagFreezeAt: changeFreeze(p.setFreeze),
+	}))
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	if path := c.String(flagDemo); path != "" {
@@ -151,7 +179,7 @@ func (p *devPool) openIndexer(n int) error {
 	cfg := indexer.Config{
 		DataDir: dir, Key: key, AssignedOnly: true, AllowPrivate: true,
 		StoreMemory: devStoreMemory, IngestMemory: devIngestMemory,
-		Processors: p.processors, FreezePercent: p.freeze, IndexSecret: p.secret, Version: version, Logger: p.log,
+		Processors: p.processors, FreezePercent: p.freeze, IndexSecret: p.secret, Denylist: p.denylist, Version: version, Logger: p.log,
 	}
 	var lns [3]net.Listener
 	for k := range lns {
@@ -168,11 +196,12 @@ func (p *devPool) openIndexer(n int) error {
 		return err
 	}
 	p.tasks = append(p.tasks, ix.Run)
+	p.freezers = append(p.freezers, ix.SetFreezePercent)
 	p.closers = append(p.closers, ix.Close)
 	r := readyIndexer(ix, cfg)
 	p.ready.Indexers = append(p.ready.Indexers, r)
 	p.members = append(p.members, admin.PoolMember{Find: r.Find, Ingest: r.Ingest, Admin: r.Admin})
-	b, err := backendAt(r.Find, api.NewHTTPClient())
+	b, err := backendAt(r.Find, api.NewHTTPClient(), p.secret)
 	p.backends = append(p.backends, b)
 	return err
 }
@@ -212,7 +241,7 @@ func (p *devPool) openAssigner() error {
 	}
 	p.tasks = append(p.tasks, a.Run)
 	p.closers = append(p.closers, func() error { a.Close(); return nil })
-	r := readyLine{Ready: true, ID: id.String(), HTTP: baseURL(ln), Admin: baseURL(adminLn)}
+	r := readyLine{Ready: true, ID: id.String(), HTTP: baseURL(ln), Admin: baseURL(adminLn), Page: baseURL(adminLn) + "/"}
 	if gossip != nil {
 		r.P2P = addrTexts(gossip.Addrs())
 	}
@@ -226,8 +255,15 @@ func (p *devPool) openFrontend() error {
 	if err != nil {
 		return err
 	}
-	fe := newFrontend(p.backends, p.log, nil)
-	p.tasks = append(p.tasks, fe.serve(ln), func(ctx context.Context) error { return fe.finder.FollowHoldings(ctx, nil) })
+	filters := filter.NewPool(filter.Config{Secret: p.secret, Logger: p.log})
+	cacheFor, err := cacheFor(p.c)
+	if err != nil {
+		_ = ln.Close()
+		return err
+	}
+	fe := newFrontend(p.backends, cacheFor, filters, p.denylist, p.log, nil)
+	p.finder = fe.finder
+	p.tasks = append(p.tasks, fe.serve(ln), filters.Run, func(ctx context.Context) error { return fe.finder.FollowHoldings(ctx, nil) })
 	p.ready.Frontend = &readyLine{Ready: true, ID: fe.id, HTTP: baseURL(ln)}
 	return nil
 }
@@ -252,6 +288,7 @@ func (p *devPool) tell() {
 	fmt.Fprintf(out, "  lookups    %s   (signpost find CID --find %s)\n", p.ready.Frontend.HTTP, p.ready.Frontend.HTTP)
 	fmt.Fprintf(out, "  announces  %s   (signpost publish PATH --announce %s --find %s)\n", p.ready.Assigner.HTTP, p.ready.Assigner.HTTP, p.ready.Frontend.HTTP)
 	fmt.Fprintf(out, "  pool       %s   (signpost pool list --admin %s)\n", p.ready.Assigner.Admin, p.ready.Assigner.Admin)
+	fmt.Fprintf(out, "  pool page  %s   (in a browser)\n", p.ready.Assigner.Page)
 	for n, ix := range p.ready.Indexers {
 		fmt.Fprintf(out, "  indexer-%d  find %s  ingest %s  admin %s\n", n+1, ix.Find, ix.Ingest, ix.Admin)
 	}

@@ -40,7 +40,7 @@ func findCommand() *cli.Command {
 			"  signpost find bafy... --json\n" +
 			"  signpost find bafy... --fetch --output block.bin\n\n" +
 			"A multihash in base58 or hex does as well. Several, up to 1000, are asked about in one request.\n" +
-			"Exit code 1 if nobody provides it, or any of them, or if that is not decided.",
+			"Exit code 1 if nobody provides it, or any of them, or if that is denied or not decided.",
 		OnUsageError: usageError,
 		Flags: []cli.Flag{
 			stringFlag(flagFind, defaultFindURL, "`URL` of a frontend or indexer to ask"),
@@ -73,6 +73,9 @@ func runFind(c *cli.Context) error {
 	}
 	start := time.Now()
 	results, partial, err := lookup(c.Context, client, key.Hash())
+	if denied := (*find.DeniedError)(nil); errors.As(err, &denied) {
+		return fmt.Errorf("%s: %w", c.Args().First(), denied)
+	}
 	if err != nil {
 		return fmt.Errorf("ask %s: %w; is a frontend or indexer running at --%s?", c.String(flagFind), err, flagFind)
 	}

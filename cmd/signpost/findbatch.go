@@ -51,11 +51,19 @@ func runFindBatch(c *cli.Context) error {
 	return batchError(b, keys, texts)
 }
 
+// denied is a denied key as a frontend's answer has it.
+type denied struct {
+	Key    string
+	Kind   find.DenyKind
+	Reason string
+}
+
 func printBatch(c *cli.Context, b find.Batch, texts map[string]string) error {
 	if c.Bool(flagJSON) {
 		out := struct {
 			MultihashResults []find.MultihashResult
 			Unknown          []string `json:",omitempty"`
+			Denied           []denied `json:",omitempty"`
 		}{MultihashResults: []find.MultihashResult{}}
 		for _, r := range b.Results {
 			r.ProviderResults = find.Merge(r.ProviderResults)
@@ -63,6 +71,9 @@ func printBatch(c *cli.Context, b find.Batch, texts map[string]string) error {
 		}
 		for _, mh := range b.Unknown {
 			out.Unknown = append(out.Unknown, texts[string(mh)])
+		}
+		for _, d := range b.Denied {
+			out.Denied = append(out.Denied, denied{texts[string(d.Multihash)], d.Err.Kind, d.Err.Reason})
 		}
 		return json.NewEncoder(c.App.Writer).Encode(out)
 	}
@@ -72,13 +83,15 @@ func printBatch(c *cli.Context, b find.Batch, texts map[string]string) error {
 	return nil
 }
 
-// batchError names the keys that were not found, and those not decided.
+// batchError names the keys that were not found, those not decided, and those
+// denied.
 func batchError(b find.Batch, keys []multihash.Multihash, texts map[string]string) error {
 	var nobody, open []string
 	for _, mh := range keys {
 		same := func(other multihash.Multihash) bool { return string(other) == string(mh) }
 		switch {
 		case slices.ContainsFunc(b.Results, func(r find.MultihashResult) bool { return same(r.Multihash) }):
+		case slices.ContainsFunc(b.Denied, func(d find.Denied) bool { return same(d.Multihash) }):
 		case slices.ContainsFunc(b.Unknown, same):
 			open = append(open, texts[string(mh)])
 		default:
@@ -91,6 +104,9 @@ func batchError(b find.Batch, keys []multihash.Multihash, texts map[string]strin
 	}
 	if len(open) > 0 {
 		errs = append(errs, fmt.Errorf("%s: not decided: %w", strings.Join(open, ", "), &find.PartialError{Missing: b.Missing}))
+	}
+	for _, d := range b.Denied {
+		errs = append(errs, fmt.Errorf("%s: %w", texts[string(d.Multihash)], d.Err))
 	}
 	return errors.Join(errs...)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/signpost-index/signpost/announce"
+	"github.com/signpost-index/signpost/api"
 )
 
 // Flags shared by several commands. Each flag has an environment variable by
@@ -32,8 +33,10 @@ const (
 	none            = "none"
 )
 
+const envPrefix = "SIGNPOST_"
+
 func env(name string) []string {
-	return []string{"SIGNPOST_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
+	return []string{envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
 }
 
 func stringFlag(name, value, usage string) *cli.StringFlag {
@@ -79,11 +82,23 @@ func newLeveledLogger(c *cli.Context) (*slog.Logger, *slog.LevelVar, error) {
 	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), level, nil
 }
 
+// checkListen refuses what is not host:port.
+func checkListen(c *cli.Context, flag string) error {
+	_, port, err := net.SplitHostPort(c.String(flag))
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return misused("--%s %q: give host:port, for instance 127.0.0.1:3000 or :3000", flag, c.String(flag))
+	}
+	return nil
+}
+
 // listen opens the TCP listener a flag names; port 0 takes any free port.
 func listen(c *cli.Context, flag string) (net.Listener, error) {
 	addr := c.String(flag)
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, misused("--%s %q: give host:port, for instance 127.0.0.1:3000 or :3000", flag, addr)
+	if err := checkListen(c, flag); err != nil {
+		return nil, err
 	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -98,11 +113,21 @@ func baseURL(ln net.Listener) string {
 	if !ok {
 		return "http://" + ln.Addr().String()
 	}
-	host := a.IP.String()
+	host, scheme := a.IP.String(), "http://"
 	if a.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
+	if api.IsTLS(ln) {
+		scheme = "https://"
+	}
+	return scheme + net.JoinHostPort(host, strconv.Itoa(a.Port))
+}
+
+func dataGiven(c *cli.Context) error {
+	if c.String(flagData) == "" {
+		return misused("--%s is required: name a directory to keep the data in; it is made if absent", flagData)
+	}
+	return nil
 }
 
 // gossipConfig reads the gossip flags; nil when there is neither a listener
@@ -161,10 +186,10 @@ func byteSize(c *cli.Context, flag string) (int64, error) {
 
 // dataDir makes the directory of --data, readable by its owner only.
 func dataDir(c *cli.Context) (string, error) {
-	dir := c.String(flagData)
-	if dir == "" {
-		return "", misused("--%s is required: name a directory to keep the data in; it is made if absent", flagData)
+	if err := dataGiven(c); err != nil {
+		return "", err
 	}
+	dir := c.String(flagData)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("--%s: %w", flagData, err)
 	}

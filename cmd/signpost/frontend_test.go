@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -104,7 +105,7 @@ func TestFrontendLearnsThePoolFromFileAndAssigner(t *testing.T) {
 		"file and an assigner that is away": {[]string{"--pool", file, "--assigner", "http://127.0.0.1:1"}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := startApp(t, append([]string{"frontend", "--listen", "127.0.0.1:0"}, tc.args...)...)
+			r := startApp(t, append([]string{"frontend", "--listen", "127.0.0.1:0", "--drain-for", "0s"}, tc.args...)...)
 			client, err := find.NewClient(r.HTTP, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -138,5 +139,23 @@ func TestIdentityIsMadeOnceAndKept(t *testing.T) {
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+}
+
+// TestAGroupMayReadASecretAndNobodyElse, as on Kubernetes, where secrets are root's.
+func TestAGroupMayReadASecretAndNobodyElse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "index-secret")
+	secret, err := loadSecret(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, ok := range map[os.FileMode]bool{0o400: true, 0o440: true, 0o640: true, 0o660: false, 0o644: false, 0o604: false} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		again, err := loadSecret(file)
+		if (err == nil) != ok || ok && !bytes.Equal(again, secret) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 const (
 	keyFileMode = 0o600
+	othersMode  = 0o037 // what the mode of such a file may not have
 	secretBytes = 32
 )
 
@@ -54,7 +55,8 @@ func loadSecret(file string) ([]byte, error) {
 }
 
 // readOrCreate reads file, or writes what produce returns to it with mode 0600,
-// complete or not at all. It refuses a file others can read.
+// complete or not at all. It refuses a file others can read, but for its group, which
+// is how systems hand out files they own: /etc, and secrets on Kubernetes.
 func readOrCreate(file string, produce func() ([]byte, error)) ([]byte, error) {
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,8 +65,8 @@ func readOrCreate(file string, produce func() ([]byte, error)) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %o): chmod 600 it", file, info.Mode().Perm())
+	if info.Mode().Perm()&othersMode != 0 {
+		return nil, fmt.Errorf("%s is open to others (mode %o): chmod 600 it, or 640", file, info.Mode().Perm())
 	}
 	return os.ReadFile(file)
 }

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/signpost-index/signpost/api"
 	"github.com/signpost-index/signpost/api/admin"
 	"github.com/signpost-index/signpost/indexer"
 )
@@ -24,6 +27,7 @@ const (
 	flagFreezeAt      = "freeze-at"
 	flagDiskQuota     = "disk-quota"
 	flagDiskReserve   = "disk-reserve"
+	flagNoFilter      = "no-filter"
 	flagStoreMemory   = "store-memory"
 	flagIngestMemory  = "ingest-memory"
 	flagAnyPublisher  = "any-publisher"
@@ -60,8 +64,6 @@ func indexerCommand() *cli.Command {
 			stringFlag(flagListenFind, ":3000", "`ADDR` to answer lookups on"),
 			stringFlag(flagListenIngest, ":3001", "`ADDR` to take announces on"),
 			stringFlag(flagListenAdmin, "127.0.0.1:3002", "`ADDR` of the admin API"),
-			stringFlag(flagAdminToken, "", "`FILE` with the token admin callers must show"),
-			boolFlag(flagInsecureAdmin, "serve the admin API without a token even beyond loopback"),
 			metricsFlag(),
 			boolFlag(flagAssignedOnly, "take announces only for publishers an assigner assigned"),
 			boolFlag(flagAllowPrivate, "fetch from publishers at private and loopback addresses"),
@@ -72,6 +74,7 @@ func indexerCommand() *cli.Command {
 			stringFlag(flagPublisherByte, "0", "`BYTES` an hour, averaged, to fetch from one publisher at most; 0 for no limit"),
 			stringFlag(flagMirror, "", "directory or s3://BUCKET/PREFIX[?endpoint=URL] `URL` to write every applied advertisement to, with its entries, as CAR"),
 			stringFlag(flagMirrorFrom, "", "such a `URL` to read advertisements and entries from, before the publisher is asked"),
+			denylistFlag(),
 			freezeFlag(),
 			stringFlag(flagDiskQuota, "0", "`BYTES` the store may have on disk (such as 500GiB): at --freeze-at percent of it the node freezes; 0 for the whole file system"),
 			stringFlag(flagDiskReserve, reserveAuto, "`BYTES` to leave free on the disk for compaction: a sixteenth above, the node freezes; below, no content is taken; 0 for none, auto for 4 times --store-memory and 256MiB"),
@@ -79,8 +82,10 @@ func indexerCommand() *cli.Command {
 			stringFlag(flagIngestMemory, defaultIngestMemory, "`BYTES` of memory for fetching and decoding"),
 			&cli.StringFlag{Name: flagIndexSecret, DefaultText: "index-secret in --data", EnvVars: env(flagIndexSecret),
 				Usage: "`FILE` with the pool's index secret; made if absent"},
+			traceFlag(),
+			boolFlag(flagNoFilter, "do not give frontends with the index secret what they need to ask for less"),
 			logLevelFlag(),
-		}, append(pollFlags(), gossipFlags(":3003")...)...),
+		}, slices.Concat(adminServerFlags(), clientFlags(0), pollFlags(), gossipFlags(":3003"))...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -94,14 +99,40 @@ func indexerCommand() *cli.Command {
 	}
 }
 
+// indexerConfig reads the flags, and makes or reads the keys.
 func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
+	if cfg, err = indexerValues(c); err != nil {
+		return cfg, err
+	}
+	if cfg.DataDir, err = dataDir(c); err != nil {
+		return cfg, err
+	}
+	if cfg.Key, err = loadIdentity(filepath.Join(cfg.DataDir, "identity.key")); err != nil {
+		return cfg, err
+	}
+	secret := c.String(flagIndexSecret)
+	if secret == "" {
+		secret = filepath.Join(cfg.DataDir, "index-secret")
+	}
+	if cfg.IndexSecret, err = loadSecret(secret); err != nil {
+		return cfg, err
+	}
+	cfg.Gossip, err = gossipConfig(c, cfg.Key, cfg.Logger)
+	return cfg, err
+}
+
+// indexerValues reads the flags and makes nothing.
+func indexerValues(c *cli.Context) (cfg indexer.Config, err error) {
 	if cfg.Logger, cfg.LogLevel, err = newLeveledLogger(c); err != nil {
 		return cfg, err
 	}
 	if cfg.Polling, err = pollConfig(c); err != nil {
 		return cfg, err
 	}
-	if cfg.DataDir, err = dataDir(c); err != nil {
+	if cfg.ClientLimit, cfg.Draining, err = clientConfig(c); err != nil {
+		return cfg, err
+	}
+	if err = dataGiven(c); err != nil {
 		return cfg, err
 	}
 	cfg.Version = version
@@ -132,25 +163,8 @@ func indexerConfig(c *cli.Context) (cfg indexer.Config, err error) {
 	if cfg.StoreMemory < minStoreMemory || cfg.IngestMemory < minIngestMemory {
 		return cfg, misused("--%s needs at least 64MiB and --%s at least 32MiB", flagStoreMemory, flagIngestMemory)
 	}
-	if cfg.Key, err = loadIdentity(filepath.Join(cfg.DataDir, "identity.key")); err != nil {
-		return cfg, err
-	}
-	secret := c.String(flagIndexSecret)
-	if secret == "" {
-		secret = filepath.Join(cfg.DataDir, "index-secret")
-	}
-	if cfg.IndexSecret, err = loadSecret(secret); err != nil {
-		return cfg, err
-	}
-	if cfg.AdminToken, err = readToken(c.String(flagAdminToken)); err != nil {
-		return cfg, err
-	}
-	if err := admin.CheckListen(c.String(flagListenAdmin), cfg.AdminToken != "", c.Bool(flagInsecureAdmin)); err != nil {
-		return cfg, misused("--%s: %v", flagListenAdmin, err)
-	}
-	cfg.InsecureAdmin = c.Bool(flagInsecureAdmin)
-	cfg.Gossip, err = gossipConfig(c, cfg.Key, cfg.Logger)
-	return cfg, err
+	cfg.NoFilter = c.Bool(flagNoFilter)
+	return cfg, checkSecurity(c)
 }
 
 func freezeFlag() cli.Flag {
@@ -188,7 +202,27 @@ func readToken(file string) (string, error) {
 
 func runIndexer(c *cli.Context, cfg indexer.Config) error {
 	var err error
-	listeners := listenerSet{c: c}
+	setMemory := func() { debug.SetMemoryLimit(goMemory(cfg)) }
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if cfg.Denylist, err = openDenylist(c, cfg.Logger, setMemory); err != nil {
+		return err
+	}
+	secure, err := openTLS(c, cfg.Logger)
+	if err != nil {
+		return err
+	}
+	if cfg.Access, err = adminAccess(c, cfg.Logger); err != nil {
+		return err
+	}
+	defer cfg.Access.Audit.Close()
+	traces, err := openTracing(c, cfg.DataDir, cfg.Logger)
+	if err != nil {
+		return err
+	}
+	cfg.Tracers = traces.Tracers()
+	listeners := listenerSet{c: c, tls: secure}
 	cfg.Find = listeners.open(flagListenFind)
 	cfg.Ingest = listeners.open(flagListenIngest)
 	cfg.Admin = listeners.open(flagListenAdmin)
@@ -198,20 +232,28 @@ func runIndexer(c *cli.Context, cfg indexer.Config) error {
 	}
 	cfg.Processors = moreThreads()
 	boundMalloc()
-	debug.SetMemoryLimit(goMemory(cfg))
+	setMemory()
 	ix, err := indexer.Open(cfg)
 	if err != nil {
 		listeners.close()
 		return err
 	}
 	ready := readyIndexer(ix, cfg)
-	return serveThen(c, ready, ix.Run, ix.Close)
+	reload := onHangup(c, cfg.Logger, live{
+		flagLogLevel: changeLevel(cfg.LogLevel), flagFreezeAt: changeFreeze(ix.SetFreezePercent),
+		flagClientRate: changeLimit(ix.SetClientLimit), flagTrustedProxies: changeLimit(ix.SetClientLimit),
+	})
+	return serveThen(c, ready, together(ix.Run, reload, followDenylist(cfg.Denylist, cfg.Logger)), func() error { return errors.Join(ix.Close(), traces.Close()) })
 }
+
+// gcPercent has the collector run a few times a second under lookups, instead of
+// thirty, while the heap is small. When it is large the memory limit decides.
+const gcPercent = 400
 
 // goMemory is the part of a process's memory that Go manages. The collector
 // then works harder instead of letting the sum pass what was given.
 func goMemory(cfg indexer.Config) int64 {
-	return cfg.StoreMemory + cfg.IngestMemory - cfg.OffHeapBytes() + runtimeMemoryBytes - codeBytes
+	return cfg.StoreMemory + cfg.IngestMemory - cfg.OffHeapBytes() + runtimeMemoryBytes - codeBytes + 2*cfg.Denylist.MemoryBytes()
 }
 
 func readyIndexer(ix *indexer.Indexer, cfg indexer.Config) readyLine {
@@ -228,6 +270,7 @@ func readyIndexer(ix *indexer.Indexer, cfg indexer.Config) readyLine {
 // listenerSet opens the listeners of several flags, all or none.
 type listenerSet struct {
 	c      *cli.Context
+	tls    *api.TLS
 	opened []net.Listener
 	err    error
 }
@@ -243,6 +286,7 @@ func (s *listenerSet) open(flag string) net.Listener {
 		s.close()
 		return nil
 	}
+	ln = secured(s.tls, flag, ln)
 	s.opened = append(s.opened, ln)
 	return ln
 }
@@ -253,11 +297,14 @@ func (s *listenerSet) close() {
 	}
 }
 
-// serveThen prints the ready line, runs until the context ends, and closes.
+// serveThen prints the ready line, runs until the context ends and has been drained,
+// and closes.
 func serveThen(c *cli.Context, ready readyLine, run func(context.Context) error, closeAll func() error) error {
+	ctx, stop := lingering(c.Context, c.Duration(flagDrainFor))
+	defer stop()
 	if err := ready.print(c.App.Writer); err != nil {
 		return errors.Join(fmt.Errorf("print ready line: %w", err), closeAll())
 	}
-	err := run(c.Context)
+	err := run(ctx)
 	return errors.Join(err, closeAll())
 }

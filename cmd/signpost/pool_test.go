@@ -43,7 +43,7 @@ func servePool(t *testing.T, answers map[string]string) (url string, asked *[]st
 func TestPoolCommandsAskTheAssigner(t *testing.T) {
 	done := `{"Text":"done","Note":"not kept: no --intents file"}`
 	answers := make(map[string]string)
-	for _, path := range strings.Fields("members drain freeze unfreeze replication pin policy rebalance") {
+	for _, path := range strings.Fields("members drain freeze unfreeze replication pin policy rebalance tasks") {
 		answers["/signpost/v1/pool/"+path] = done
 	}
 	url, asked := servePool(t, answers)
@@ -62,6 +62,13 @@ func TestPoolCommandsAskTheAssigner(t *testing.T) {
 		{"allow " + idA, "PUT pool/policy?allow=" + idA},
 		{"deny all", "PUT pool/policy?deny=all"},
 		{"rebalance off", "PUT pool/rebalance?on=false"},
+		{"reindex --detach --then-mark-whole --reason damage " + idA + " " + idB,
+			"POST pool/tasks?back-within=4m0s&indexer=" + idA + "%2C" + idB + "&kind=reindex&mark-whole=true&reason=damage"},
+		{"reindex --detach", "POST pool/tasks?back-within=4m0s&indexer=&kind=reindex&mark-whole=false"},
+		{"tasks pause upgrade-1", "PUT pool/tasks?do=pause&id=upgrade-1&indexer="},
+		{"tasks skip upgrade-1 " + idA + " --reason old", "PUT pool/tasks?do=skip&id=upgrade-1&indexer=" + idA + "&reason=old"},
+		{"tasks retry upgrade-1", "PUT pool/tasks?do=retry&id=upgrade-1&indexer="},
+		{"tasks end upgrade-1", "PUT pool/tasks?do=end&id=upgrade-1&indexer="},
 	} {
 		*asked = nil
 		var out, errs bytes.Buffer
@@ -80,7 +87,7 @@ func TestPoolCommandsAskTheAssigner(t *testing.T) {
 func TestPoolListShowsMembersAndWishes(t *testing.T) {
 	url, _ := servePool(t, map[string]string{
 		"/signpost/v1/pool": fmt.Sprintf(`{"Members":[
-			{"ID":%q,"Admin":"http://a:3","State":"draining","Publishers":1300,"Owned":1234,"Usage":12.5,"FreezeSeconds":90,"MultihashesPerSecond":1500000,"PendingAds":7},
+			{"ID":%q,"Admin":"http://a:3","State":"draining","Publishers":1300,"Owned":1234,"Usage":12.5,"FreezeSeconds":90,"MultihashesPerSecond":1500000,"PendingAds":7,"LostShare":0.031},
 			{"Admin":"http://b:3","State":"\u001b[31munknown","Usage":-1,"Error":"connection refused\u001b[2J"}],"Publishers":1234,"Unplaced":7}`, idA),
 		"/signpost/v1/intents": fmt.Sprintf(`{"Kept":false,"Intents":{"Added":["find=http://c:1 ingest=http://c:2 admin=http://c:3"],
 			"Drains":[{"Indexer":%q,"Since":%q,"By":"root","Reason":"disk\u001b is dying"}],"Copies":[{"Publisher":%q,"Copies":3}],
@@ -93,7 +100,7 @@ func TestPoolListShowsMembersAndWishes(t *testing.T) {
 	lines := strings.Split(out.String(), "\n")
 	for _, want := range [][]string{
 		{"2 indexers", "1,234 publishers", "7 that no indexer has"},
-		{idA, "http://a:3", "draining", "1,234", "66", "1.5 M", "7", "12.5 %", "1m30s"},
+		{idA, "http://a:3", "draining", "1,234", "66", "1.5 M", "7", "12.5 %", "1m30s", "3.1 % of its postings may be lost"},
 		{"(not read yet)", "http://b:3", "unknown", "connection refused"},
 		{"added", "admin=http://c:3"},
 		{"draining", idA + ", 1 hour ago by root: disk  is dying"},

@@ -64,6 +64,9 @@ func memberTable(p assigner.PoolPage) string {
 			usage = fmt.Sprintf("%.1f %%", m.Usage)
 		}
 		problem := m.Error
+		if problem == "" && m.LostShare > 0 {
+			problem = fmt.Sprintf("%.2g %% of its postings may be lost: signpost pool reindex", 100*m.LostShare)
+		}
 		if problem == "" {
 			problem = m.FrozenWhy
 		}
@@ -101,7 +104,11 @@ func wishLines(p assigner.IntentsPage, now time.Time) string {
 		line("removed    %s%s", strings.TrimSpace(r.Admin+" "+idText(r.Indexer)), whyText(r.Wish, now))
 	}
 	for _, d := range in.Drains {
-		line("draining   %s%s", d.Indexer, whyText(d.Wish, now))
+		paused := ""
+		if d.Paused {
+			paused = ", paused"
+		}
+		line("draining   %s%s%s", d.Indexer, paused, whyText(d.Wish, now))
 	}
 	for _, w := range in.Copies {
 		line("copies     %s has %d", w.Publisher, w.Copies)

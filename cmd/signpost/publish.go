@@ -25,7 +25,6 @@ import (
 	"github.com/signpost-index/signpost/ingest/ipnisync"
 	"github.com/signpost-index/signpost/ingest/metadata"
 	"github.com/signpost-index/signpost/ingest/publish"
-	"github.com/signpost-index/signpost/ingest/schema"
 )
 
 const (
@@ -78,7 +77,7 @@ func publishCommand() *cli.Command {
 			stringFlag(flagCodec, "dag-json", "`CODEC` of new advertisements: dag-json or dag-cbor"),
 			boolFlag(flagJSON, "print what happens on stdout, one JSON object a line"),
 			logLevelFlag(),
-		}, gossipFlags(none)...),
+		}, append(tlsFlags(), gossipFlags(none)...)...),
 		Action: runPublish,
 	}
 }
@@ -96,6 +95,7 @@ func homeDir(name string) string {
 type publishing struct {
 	c        *cli.Context
 	log      *slog.Logger
+	tls      *api.TLS
 	pub      *publish.Publisher
 	addrs    []multiaddr.Multiaddr // where the chain is served
 	provider []multiaddr.Multiaddr // where the content is served
@@ -108,11 +108,15 @@ type publishing struct {
 }
 
 func runPublish(c *cli.Context) error {
-	log, err := newLogger(c)
+	log, level, err := newLeveledLogger(c)
 	if err != nil {
 		return err
 	}
-	p := &publishing{c: c, log: log, hc: api.NewHTTPClient(), say: newTeller(c)}
+	secure, err := openTLS(c, log)
+	if err != nil {
+		return err
+	}
+	p := &publishing{c: c, log: log, tls: secure, hc: api.NewHTTPClient(), say: newTeller(c)}
 	cfg, ln, err := p.configure()
 	if err != nil {
 		return err
@@ -137,6 +141,7 @@ func runPublish(c *cli.Context) error {
 	defer cancel()
 	err = together(
 		func(ctx context.Context) error { return api.Serve(ctx, ln, p.pub.Handler(), log) },
+		onHangup(c, log, live{flagLogLevel: changeLevel(level)}),
 		p.gossip,
 		p.serveStreams,
 		func(ctx context.Context) error {
@@ -195,13 +200,8 @@ func (p *publishing) configure() (cfg publish.Config, ln net.Listener, err error
 		return cfg, nil, err
 	}
 	cfg.Topic, cfg.Hidden, cfg.Logger = c.String(flagTopic), c.Bool(flagHidden), p.log
-	switch c.String(flagCodec) {
-	case "dag-json":
-		cfg.Codec = schema.DagJSON
-	case "dag-cbor":
-		cfg.Codec = schema.DagCBOR
-	default:
-		return cfg, nil, misused("--%s %q: use dag-json or dag-cbor", flagCodec, c.String(flagCodec))
+	if cfg.Codec, err = codecFlag(c); err != nil {
+		return cfg, nil, err
 	}
 	if cfg.Metadata, err = metadataFlag(c, flagMetadata); err != nil {
 		return cfg, nil, err
@@ -218,6 +218,7 @@ func (p *publishing) configure() (cfg publish.Config, ln net.Listener, err error
 	if ln, err = listen(c, flagListen); err != nil {
 		return cfg, nil, err
 	}
+	ln = secured(p.tls, flagListen, ln)
 	if p.addrs, err = p.publisherAddrs(ln); err == nil {
 		cfg.Addrs, err = addrFlag(c, flagProviderAddr)
 	}

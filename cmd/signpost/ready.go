@@ -16,6 +16,7 @@ type readyLine struct {
 	Ingest  string   `json:"ingest,omitempty"`
 	Admin   string   `json:"admin,omitempty"`
 	HTTP    string   `json:"http,omitempty"`
+	Page    string   `json:"page,omitempty"` // of the pool, for a browser
 	Metrics string   `json:"metrics,omitempty"`
 	P2P     []string `json:"p2p,omitempty"`
 
