@@ -47,6 +47,9 @@ func checkDevReady(t *testing.T, r readyLine) {
 			t.Errorf("indexer in the ready line: %+v", ix)
 		}
 	}
+	if r.Assigner.Page != r.Assigner.Admin+"/" {
+		t.Errorf("the pool's page is at %q", r.Assigner.Page)
+	}
 	for _, part := range []*readyLine{r.Assigner, r.Frontend} {
 		if !part.Ready || part.ID == "" || part.HTTP == "" {
 			t.Errorf("part in the ready line: %+v", *part)

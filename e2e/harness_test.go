@@ -42,6 +42,12 @@ func testMain(m *testing.M) int {
 		flag.Parse()
 		return runHostiles(spec)
 	}
+	if len(os.Args) > 1 && os.Args[1] == restartWord {
+		return askForRestart(os.Args[2:])
+	}
+	if os.Getenv(staticEnv) != "" {
+		return serveStatic()
+	}
 	dir, err := os.MkdirTemp("", "signpost-e2e-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -109,7 +115,7 @@ type readyLine struct {
 	Ready               bool
 	ID                  string
 	Find, Ingest, Admin string
-	HTTP, Metrics       string
+	HTTP, Page, Metrics string
 	P2P                 []string
 	Indexers            []readyLine
 	Assigner, Frontend  *readyLine
@@ -121,6 +127,8 @@ type process struct {
 	name   string
 	args   []string
 	stderr string // path of its log
+	// prepare, if set, changes how it is started.
+	prepare func(*exec.Cmd)
 
 	cmd    *exec.Cmd
 	lines  *lineLog
@@ -132,9 +140,14 @@ type process struct {
 // runs, and must end with status 0.
 func spawn(t testing.TB, dir, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, args: args, stderr: filepath.Join(dir, name+".log")}
+	return (&process{t: t, name: name, args: args, stderr: filepath.Join(dir, name+".log")}).start()
+}
+
+// start is spawn of a process that is described.
+func (p *process) start() *process {
+	p.t.Helper()
 	p.launch()
-	t.Cleanup(func() {
+	p.t.Cleanup(func() {
 		if p.running() {
 			p.signal(syscall.SIGCONT) // a test that failed may have left it stopped
 			p.stop()
@@ -155,6 +168,9 @@ func (p *process) launch() {
 	p.cmd = exec.Command(signpost, p.args...)
 	p.cmd.Env = cleanEnv()
 	p.cmd.Stderr = log
+	if p.prepare != nil {
+		p.prepare(p.cmd)
+	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
@@ -172,10 +188,10 @@ func (p *process) launch() {
 
 // cleanEnv is the environment without settings meant for another signpost. How
 // full the disk of this machine is, is no matter: no process freezes by itself
-// unless its flags say so.
+// unless its flags say so. Nor does a frontend wait for clients to leave.
 func cleanEnv() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SIGNPOST_") })
-	return append(env, "SIGNPOST_FREEZE_AT=-1")
+	return append(env, "SIGNPOST_FREEZE_AT=-1", "SIGNPOST_CACHE_FOR=0", "SIGNPOST_DRAIN_FOR=0")
 }
 
 func (p *process) running() bool {

@@ -52,7 +52,13 @@ func ignoreGone(err error) error {
 // cpuTime is the user and system time the process has used.
 func cpuTime(t *testing.T, p *process) time.Duration {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	return cpuOf(t, p.cmd.Process.Pid)
+}
+
+// cpuOf is the same of any process, by its ID.
+func cpuOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,22 +86,35 @@ func ownCPU(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// diskReads is what the kernel has read from disks for the process, bytes. What
+// was in the page cache does not count.
+func diskReads(t *testing.T, p *process) int64 {
+	t.Helper()
+	return procNumber(t, p, "io", "read_bytes:")
+}
+
 // peakMemory is the most memory the process has had resident, bytes.
 func peakMemory(t *testing.T, p *process) int64 {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	return procNumber(t, p, "status", "VmHWM:") << 10
+}
+
+// procNumber is the number behind a name in a file of the process in /proc.
+func procNumber(t *testing.T, p *process, file, name string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(bytes.NewReader(status)); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.Fields(text)[0], 10, 64)
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), name); ok {
+			n, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return kib << 10
+			return n
 		}
 	}
-	t.Fatal("no VmHWM in /proc")
+	t.Fatalf("no %s in /proc", name)
 	return 0
 }

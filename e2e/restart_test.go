@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // TestAssignerRestartKeepsMap: an assigner keeps nothing, so one that was
-// killed learns from the indexers who has whom, and nothing moves.
+// killed learns from the indexers who has whom, and nothing moves; nor if another
+// takes its place that has nothing of it.
 func TestAssignerRestartKeepsMap(t *testing.T) {
 	t.Parallel()
 	p := startPool(t, workDir(t), 2)
@@ -47,9 +49,28 @@ func TestAssignerRestartKeepsMap(t *testing.T) {
 	}
 	want.mustFind(t, p.frontend, "after the restart of the assigner")
 	after := p.placements(t)
+	at := after[newcomer.id]
 	delete(after, newcomer.id)
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("placements before and after:\n%s", diff)
+	}
+
+	// Its machine is lost: another one has no file of it, and another address and key.
+	p.assigner.kill()
+	if err := os.Remove(filepath.Join(p.dir, "assigner.key")); err != nil {
+		t.Fatal(err)
+	}
+	p.startAssigner(t, anyPort)
+	for _, c := range append(chains, newcomer) {
+		publish(c, "elsewhere")
+	}
+	for _, c := range append(chains, newcomer) {
+		untilDone(t, p.holder(t, c.id).Ingest, c)
+	}
+	want.mustFind(t, p.frontend, "with an assigner elsewhere")
+	before[newcomer.id] = at
+	if diff := cmp.Diff(before, p.placements(t)); diff != "" {
+		t.Errorf("placements before and with an assigner elsewhere:\n%s", diff)
 	}
 }
 

@@ -64,6 +64,14 @@ func (b *ledger) withdraw(n int) {
 	b.ads = append(b.ads, ledgerAd{cid: b.remove(a.name), name: a.name})
 }
 
+// withdrawOldest publishes the removal of the oldest that is published still.
+func (b *ledger) withdrawOldest() {
+	b.t.Helper()
+	if n := slices.IndexFunc(b.ads, func(a ledgerAd) bool { return len(a.mhs) > 0 && !a.gone }); n >= 0 {
+		b.withdraw(n)
+	}
+}
+
 // place is where in the chain an ad of a range is: -1 before the genesis, the
 // newest if the range grows.
 func (b *ledger) place(ad string, undefined int) (int, error) {
