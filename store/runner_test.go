@@ -330,9 +330,12 @@ func (r *runner) recovered(s *Store) error {
 	}
 	err := r.after(r.ops[:n]).verify(s)
 	if err != nil && n < len(r.ops) { // the canary follows its operation
-		if r.after(r.ops[:n+1]).verify(s) == nil {
-			n, err = n+1, nil
+		r.inPart(s, n)
+		next := r.after(r.ops[:n+1]).verify(s)
+		if next != nil {
+			return fmt.Errorf("%w; and after %+v: %w", err, r.ops[n], next)
 		}
+		n, err = n+1, nil
 	}
 	r.ops = r.ops[:n]
 	r.certain, r.durable = n, n
@@ -343,6 +346,19 @@ func (r *runner) recovered(s *Store) error {
 		return err
 	}
 	return s.Sync()
+}
+
+// inPart has an operation that was cut off be what came of it: SetMark may have come
+// to an ad between.
+func (r *runner) inPart(s *Store, n int) {
+	op := &r.ops[n]
+	if op.kind != opSetMark {
+		return
+	}
+	mark := s.Progress(publisherID(op.pub)).Mark
+	if i := slices.IndexFunc(r.chains[op.pub], func(a *modelAd) bool { return a.AdRef == mark }); i >= 0 && i < op.ad {
+		op.ad = i
+	}
 }
 
 func modelSteps(t *testing.T) int {
